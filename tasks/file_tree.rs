@@ -1,0 +1,126 @@
+//! The files of a task, wherever they came from: a folder on disk or the cells of a CSV file.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+
+/// Regular files by relative path with `/` between the parts, sorted; no links, no `..`, no empty folders.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileTree {
+    files: BTreeMap<String, FileEntry>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileEntry {
+    pub content: Content,
+    pub executable: bool,
+    /// SHA-256 of the bytes, taken when the file was read.
+    pub digest: [u8; 32],
+    pub len: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    Inline(Arc<[u8]>),
+    OnDisk(PathBuf),
+}
+
+impl FileTree {
+    /// Adds a file whose bytes are at hand. A file of the same path is replaced.
+    pub fn insert(&mut self, path: impl Into<String>, bytes: &[u8], executable: bool) {
+        let entry = FileEntry {
+            content: Content::Inline(bytes.into()),
+            executable,
+            digest: Sha256::digest(bytes).into(),
+            len: bytes.len() as u64,
+        };
+        self.files.insert(path.into(), entry);
+    }
+
+    /// Adds an entry as it is; readers of folders use it for files that stay on disk.
+    pub fn insert_entry(&mut self, path: impl Into<String>, entry: FileEntry) {
+        self.files.insert(path.into(), entry);
+    }
+
+    pub fn get(&self, path: &str) -> Option<&FileEntry> {
+        self.files.get(path)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &FileEntry)> {
+        self.files.iter().map(|(path, entry)| (path.as_str(), entry))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// Over paths, modes and contents. Equal trees have equal digests on every machine.
+    pub fn digest(&self) -> Digest {
+        let mut hasher = Sha256::new();
+        for (path, entry) in &self.files {
+            hasher.update((path.len() as u64).to_le_bytes());
+            hasher.update(path.as_bytes());
+            hasher.update([u8::from(entry.executable)]);
+            hasher.update(entry.digest);
+        }
+        Digest(hasher.finalize().into())
+    }
+}
+
+impl FileEntry {
+    /// The bytes; an error where a file on disk is gone or has changed since it was read.
+    pub fn read(&self) -> io::Result<Arc<[u8]>> {
+        match &self.content {
+            Content::Inline(bytes) => Ok(bytes.clone()),
+            Content::OnDisk(path) => {
+                let bytes = std::fs::read(path)?;
+                if <[u8; 32]>::from(Sha256::digest(&bytes)) != self.digest {
+                    return Err(io::Error::other(format!(
+                        "{} has changed since the task was read",
+                        path.display()
+                    )));
+                }
+                Ok(bytes.into())
+            }
+        }
+    }
+}
+
+/// A SHA-256 digest; printed as `sha256:` and 64 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// The first 12 hexadecimal digits, for names of images and folders.
+    pub fn short(&self) -> String {
+        hex(&self.0[..6])
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", hex(&self.0))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
