@@ -1,1 +1,4 @@
-//! x
+//! The composition root.
+
+pub mod ledger;
+pub mod store;
