@@ -9,6 +9,10 @@
 //! - [`grading`] turns a verifier's report into a reward; [`outcome`] names how a rollout can end.
 
 pub mod defect;
+pub mod dockerfile;
+mod dockerfile_lines;
+mod dockerfile_plan;
+mod dockerfile_words;
 pub mod file_tree;
 pub mod outcome;
 pub mod task;
