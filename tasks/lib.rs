@@ -14,7 +14,10 @@ mod dockerfile_lines;
 mod dockerfile_plan;
 mod dockerfile_words;
 pub mod file_tree;
+pub mod grading;
 pub mod outcome;
+pub mod planted;
+pub mod pytest_report;
 pub mod task;
 
 pub use defect::{Defect, Defects};
