@@ -16,6 +16,7 @@ mod dockerfile_words;
 pub mod file_tree;
 pub mod grading;
 pub mod outcome;
+pub mod pass_at_k;
 pub mod planted;
 pub mod pytest_report;
 pub mod task;
