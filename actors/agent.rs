@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use orcapack_tasks::FileTree;
 use orcapack_tasks::outcome::FailureClass;
 use orcapack_tasks::task::{Step, Task};
-use orcapack_tasks::FileTree;
 
 use crate::archive;
 use crate::environment::Environment;

@@ -4,6 +4,9 @@ use std::io::{self, Read as _};
 
 use orcapack_tasks::FileTree;
 
+/// At most what the archive of one small file is larger than the file.
+pub const OVERHEAD_BYTES: u64 = 8 << 10;
+
 const MODE_FILE: u32 = 0o644;
 const MODE_EXECUTABLE: u32 = 0o755;
 

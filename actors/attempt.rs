@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use orcapack_tasks::grading::{self, Verdict};
+use orcapack_tasks::grading::{self, Scheme};
 use orcapack_tasks::outcome::{AgentFailure, FailureClass, Outcome};
 use orcapack_tasks::task::{EnvironmentSpec, Healthcheck, Step, Task, VerifierMode};
 
@@ -16,7 +16,7 @@ use crate::environment::Environment;
 use crate::phase::{Board, Phase, PhaseClock, PhaseTimes};
 use crate::pool::Pool;
 use crate::sandbox::{ExecRequest, ImageSpec, Labels, Limits, SandboxError, SandboxSpec};
-use crate::verifier;
+use crate::verifier::{self, Baseline};
 
 /// What every attempt of a run shares.
 #[derive(Debug)]
@@ -34,8 +34,7 @@ pub struct Context {
     /// Over the tasks' own agent and verifier time limits.
     pub agent_timeout: Option<Duration>,
     pub verifier_timeout: Option<Duration>,
-    /// Give weighted tasks the sum of their passed tests' weights, instead of all or nothing.
-    pub partial_reward: bool,
+    pub scheme: Scheme,
     /// Labels of everything that this process creates.
     pub run: String,
     pub node: String,
@@ -94,6 +93,12 @@ pub async fn run(context: &Context, assignment: Assignment) -> AttemptReport {
     AttemptReport { assignment, outcome, note, phases, started, wall: end - clock_start, steps }
 }
 
+/// An environment that has been made ready for an agent.
+struct Prepared {
+    environment: Environment,
+    baseline: Baseline,
+}
+
 struct Attempt<'a> {
     context: &'a Context,
     assignment: &'a Assignment,
@@ -104,12 +109,12 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     async fn run(&mut self) -> Result<(Outcome, Option<String>), SandboxError> {
         let task = self.assignment.task.clone();
-        let environment = self.start_environment("agent", &task.environment).await?;
-        let mut slot = Some(environment);
+        let prepared = self.start_environment("agent", &task.environment).await?;
+        let mut slot = Some(prepared);
         let result = self.steps(&task, &mut slot).await;
         self.clock.enter(Phase::Cleanup, now());
-        if let Some(environment) = slot {
-            remove(environment).await;
+        if let Some(prepared) = slot {
+            remove(prepared.environment).await;
         }
         result
     }
@@ -119,28 +124,28 @@ impl Attempt<'_> {
     async fn steps(
         &mut self,
         task: &Task,
-        slot: &mut Option<Environment>,
+        slot: &mut Option<Prepared>,
     ) -> Result<(Outcome, Option<String>), SandboxError> {
-        let mut verdicts: Vec<Verdict> = Vec::new();
+        let mut rewards = Vec::new();
         let mut timed_out = false;
         let mut notes = Vec::new();
         for (index, step) in task.steps.iter().enumerate() {
             let last = index + 1 == task.steps.len();
-            let Some(environment) = slot.as_ref() else { break };
-            let (started, run) = self.solve(task, step, environment).await?;
+            let Some(prepared) = slot.as_ref() else { break };
+            let (started, run) = self.solve(task, step, &prepared.environment).await?;
             timed_out |= run.timed_out();
             self.clock.enter(Phase::Grade, now());
             let record = self.verify(task, step, slot, last).await?;
             notes.extend([run.note(), record.verdict.note.clone()].into_iter().flatten());
             let go_on = step.min_reward.is_none_or(|least| record.verdict.reward >= least);
-            verdicts.push(record.verdict.clone());
+            rewards.push(record.verdict.reward);
             self.steps.push(StepRecord { agent: run, verifier: record, started });
             if !go_on {
                 notes.push(format!("stopped after step `{}`, below its min_reward", step.name));
                 break;
             }
         }
-        let reward = grading::aggregate(task.reward_strategy, task.steps.len(), &verdicts);
+        let reward = grading::over_steps(task.reward_strategy, &rewards, task.steps.len());
         let outcome = if timed_out {
             Outcome::AgentFailure { failure: AgentFailure::TimedOut, reward }
         } else {
@@ -174,7 +179,8 @@ impl Attempt<'_> {
         let started = SystemTime::now();
         let time_limit = self.context.agent_timeout.unwrap_or(step.agent.timeout);
         let (kind, sample) = (self.context.agent, self.assignment.sample);
-        let run = agent::run(kind, task, step, sample, environment, self.scaled(time_limit)).await?;
+        let run =
+            agent::run(kind, task, step, sample, environment, self.scaled(time_limit)).await?;
         Ok((started, run))
     }
 
@@ -182,20 +188,20 @@ impl Attempt<'_> {
         &mut self,
         task: &Task,
         step: &Step,
-        slot: &mut Option<Environment>,
+        slot: &mut Option<Prepared>,
         last: bool,
     ) -> Result<verifier::Record, SandboxError> {
         let spec = &step.verifier;
         let limit = self.scaled(self.context.verifier_timeout.unwrap_or(spec.timeout));
-        let partial = self.context.partial_reward;
+        let scheme = self.context.scheme;
         let lost = || SandboxError::new(FailureClass::Internal, "no environment to verify in");
-        let environment = slot.as_ref().ok_or_else(lost)?;
+        let Prepared { environment, baseline } = slot.as_ref().ok_or_else(lost)?;
         match &spec.mode {
             VerifierMode::Shared => {
                 if !task.keep_processes {
                     environment.stop_processes().await?;
                 }
-                let record = verifier::run(environment, spec, limit, partial).await?;
+                let record = verifier::run(environment, baseline, spec, limit, scheme).await?;
                 if !last {
                     verifier::hide(environment).await?;
                 }
@@ -203,20 +209,20 @@ impl Attempt<'_> {
             }
             VerifierMode::Separate(own) => {
                 let artifacts = verifier::collect(environment, step).await?;
-                if last && let Some(environment) = slot.take() {
+                if last && let Some(prepared) = slot.take() {
                     self.clock.enter(Phase::Cleanup, now());
-                    remove(environment).await;
+                    remove(prepared.environment).await;
                 }
                 let own = own.as_deref().unwrap_or(&task.environment);
                 let fresh = self.start_environment("verifier", own).await?;
                 self.clock.enter(Phase::Grade, now());
                 let result = async {
-                    verifier::put_artifacts(&fresh, artifacts).await?;
-                    verifier::run(&fresh, spec, limit, partial).await
+                    verifier::put_artifacts(&fresh.environment, artifacts).await?;
+                    verifier::run(&fresh.environment, &fresh.baseline, spec, limit, scheme).await
                 }
                 .await;
                 self.clock.enter(Phase::Cleanup, now());
-                remove(fresh).await;
+                remove(fresh.environment).await;
                 result
             }
         }
@@ -227,7 +233,7 @@ impl Attempt<'_> {
         &mut self,
         part: &str,
         spec: &EnvironmentSpec,
-    ) -> Result<Environment, SandboxError> {
+    ) -> Result<Prepared, SandboxError> {
         let pool = &self.context.pool;
         self.clock.enter(Phase::Queue, now());
         let permit = pool.permit().await?;
@@ -239,15 +245,12 @@ impl Attempt<'_> {
         let sandbox = self.sandbox_spec(part, spec);
         let environment = pool.create(&permit, image, sandbox).await?;
         drop(permit);
-        const DIRS: &str = "mkdir -p /logs/agent /logs/verifier /logs/artifacts && \
-                            chmod 777 /logs /logs/agent /logs/artifacts";
-        let made = environment.housekeeping(DIRS, Default::default()).await?;
-        if made.exit.success() {
-            Ok(environment)
-        } else {
-            let message = format!("cannot make /logs ({}): {}", made.exit, made.stderr);
-            remove(environment).await;
-            Err(SandboxError::new(FailureClass::Image, message))
+        match verifier::prepare(&environment).await {
+            Ok(baseline) => Ok(Prepared { environment, baseline }),
+            Err(error) => {
+                remove(environment).await;
+                Err(error)
+            }
         }
     }
 

@@ -3,7 +3,6 @@
 //! Spawned by the [pool](crate::pool), which supervises it: whatever way this actor ends, its sandbox is removed.
 //! Its user holds an [`Environment`], which asks for the removal when it is dropped.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -120,19 +119,18 @@ impl Environment {
         self.call(|reply| EnvironmentMessage::Exec(Box::new(request), reply)).await
     }
 
-    /// Runs a shell line as root, for Orcapack's own housekeeping.
+    /// Runs a `sh` script with arguments as root, for Orcapack's own housekeeping.
     pub async fn housekeeping(
         &self,
         script: &str,
-        env: BTreeMap<String, String>,
+        arguments: &[String],
     ) -> Result<ExecOutput, SandboxError> {
         const TIME_LIMIT: Duration = Duration::from_secs(60);
-        let request = ExecRequest {
-            user: Some("0:0".into()),
-            cwd: Some("/".into()),
-            env,
-            ..ExecRequest::new(["/bin/sh", "-c", script], TIME_LIMIT)
-        };
+        let mut request = ExecRequest::new(["/bin/sh", "-c", script, "sh"], TIME_LIMIT);
+        request.argv.extend_from_slice(arguments);
+        request.user = Some("0:0".into());
+        request.cwd = Some("/".into());
+        request.output_bytes_max = 1 << 20;
         self.call(|reply| EnvironmentMessage::Exec(Box::new(request), reply)).await
     }
 

@@ -17,7 +17,10 @@ use crate::phase::PhaseTimes;
 
 pub enum SupervisorMessage {
     Start(Box<Assignment>),
-    Reported { from: ActorId, report: Box<AttemptReport> },
+    Reported {
+        from: ActorId,
+        report: Box<AttemptReport>,
+    },
     /// Ends every attempt now; each is reported as an infrastructure failure of class `node_lost`.
     KillAll,
 }
@@ -115,12 +118,10 @@ impl Actor for RolloutSupervisor {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         let (id, reason) = match event {
-            // A clean end, which hands the state over, comes after the report was sent; but supervision events
-            // overtake messages, so the report may still be in the mailbox.
-            SupervisionEvent::ActorTerminated(_, Some(_), _) => return Ok(()),
-            SupervisionEvent::ActorTerminated(cell, None, reason) => {
-                (cell.get_id(), reason.unwrap_or_else(|| "stopped".into()))
-            }
+            // Only a clean end has no reason. It comes after the report was sent; but supervision events overtake
+            // messages, so the report may still be in the mailbox.
+            SupervisionEvent::ActorTerminated(_, _, None) => return Ok(()),
+            SupervisionEvent::ActorTerminated(cell, _, Some(reason)) => (cell.get_id(), reason),
             SupervisionEvent::ActorFailed(cell, error) => (cell.get_id(), error.to_string()),
             _ => return Ok(()),
         };

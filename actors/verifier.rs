@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
-use orcapack_tasks::grading::{self, Verdict};
+use orcapack_tasks::grading::{self, Scheme, Verdict};
 use orcapack_tasks::outcome::FailureClass;
+use orcapack_tasks::planted;
 use orcapack_tasks::task::{Grading, Step, VerifierSpec};
 
 use crate::agent::task_files;
@@ -24,21 +25,39 @@ pub struct Record {
     pub output: ExecOutput,
 }
 
+/// What was in a new environment at the places where an agent could plant something to mislead the tests.
+#[derive(Debug)]
+pub struct Baseline(Vec<u8>);
+
+/// Makes the folders that agents and verifiers expect, and takes the baseline. The first thing done in an
+/// environment.
+///
+/// # Errors
+/// Class `image` where its shell cannot do that much.
+pub async fn prepare(environment: &Environment) -> Result<Baseline, SandboxError> {
+    const DIRS: &str = "mkdir -p /logs/agent /logs/verifier /logs/artifacts && \
+                        chmod 777 /logs /logs/agent /logs/artifacts || exit";
+    let script = format!("{DIRS}\n{}", planted::listing_script(""));
+    let output = environment.housekeeping(&script, &[]).await?;
+    if !output.exit.success() {
+        let message = format!("cannot make /logs ({}): {}", output.exit, output.stderr);
+        return Err(SandboxError::new(FailureClass::Image, message));
+    }
+    Ok(Baseline(output.stdout.head))
+}
+
 /// Cleans up what could mislead the tests, uploads them, runs them, and grades.
 ///
 /// # Errors
 /// Only where the infrastructure failed. Tests that fail, crash, hang or leave no report are a verdict.
 pub async fn run(
     environment: &Environment,
+    baseline: &Baseline,
     spec: &VerifierSpec,
     time_limit: Duration,
-    partial: bool,
+    scheme: Scheme,
 ) -> Result<Record, SandboxError> {
-    let cleaned = environment.housekeeping(grading::CLEAN_SCRIPT, Default::default()).await?;
-    if !cleaned.exit.success() {
-        let message = format!("cannot prepare /tests ({}): {}", cleaned.exit, cleaned.stderr);
-        return Err(SandboxError::new(FailureClass::Grader, message));
-    }
+    clean(environment, baseline).await?;
     environment.put("/tests", task_files(&spec.tests)?).await?;
     let request = ExecRequest {
         env: spec.env.clone(),
@@ -52,44 +71,73 @@ pub async fn run(
             return Err(SandboxError::new(FailureClass::Oom, message));
         }
         Exit::TimedOut => grading::timed_out(time_limit),
-        Exit::Code(_) | Exit::Signal(_) => grade(environment, spec, &output, partial).await?,
+        Exit::Code(_) | Exit::Signal(_) => grade(environment, spec, &output, scheme).await?,
     };
     Ok(Record { verdict, output })
+}
+
+/// Empties the folders of tests and reports, and removes what was planted since the baseline.
+async fn clean(environment: &Environment, baseline: &Baseline) -> Result<(), SandboxError> {
+    let mut script = String::new();
+    for (folder, _reason) in planted::EMPTIED {
+        script.push_str(&format!("rm -rf {folder} && mkdir -p {folder} || exit\n"));
+    }
+    script.push_str(&planted::listing_script(""));
+    let listing = environment.housekeeping(&script, &[]).await?;
+    cleaned(&listing)?;
+    let planted = planted::newly_planted(&baseline.0, &listing.stdout.head);
+    if planted.is_empty() {
+        return Ok(());
+    }
+    tracing::info!(?planted, "removed before the tests");
+    cleaned(&environment.housekeeping("rm -rf -- \"$@\"", &planted).await?)
+}
+
+fn cleaned(output: &ExecOutput) -> Result<(), SandboxError> {
+    if output.exit.success() {
+        return Ok(());
+    }
+    let message = format!("cannot clean up for the tests ({}): {}", output.exit, output.stderr);
+    Err(SandboxError::new(FailureClass::Grader, message))
 }
 
 async fn grade(
     environment: &Environment,
     spec: &VerifierSpec,
     output: &ExecOutput,
-    partial: bool,
+    scheme: Scheme,
 ) -> Result<Verdict, SandboxError> {
     match &spec.grading {
         Grading::Pytest { weights } => {
-            let weights = partial.then_some(weights).filter(|weights| !weights.is_empty());
-            Ok(grading::from_pytest(&output.stdout.to_string(), weights))
+            Ok(grading::pytest(&output.stdout.to_string(), weights, scheme))
         }
         Grading::RewardFile => {
-            for name in ["reward.json", "reward.txt"] {
-                match environment
-                    .get(&format!("/logs/verifier/{name}"), grading::REPORT_BYTES_MAX + (8 << 10))
-                    .await?
-                {
-                    Fetched::Absent => {}
-                    Fetched::TooLarge => return Ok(grading::report_too_large(name)),
-                    Fetched::Archive(bytes) => {
-                        let file = archive::first_file(&bytes).map_err(bad_archive)?;
-                        return Ok(grading::from_report(name, file.as_deref()));
-                    }
-                }
-            }
-            Ok(grading::from_report("reward.txt", None))
+            let json = report(environment, "reward.json").await?;
+            let text = match &json {
+                None => report(environment, "reward.txt").await?,
+                Some(_) => None,
+            };
+            Ok(grading::reward_file(json.as_deref(), text.as_deref()))
         }
+    }
+}
+
+/// A report's bytes; for one that is too large just enough of them to be refused as such.
+async fn report(environment: &Environment, name: &str) -> Result<Option<Vec<u8>>, SandboxError> {
+    let path = format!("/logs/verifier/{name}");
+    match environment.get(&path, grading::REWARD_BYTES_MAX + archive::OVERHEAD_BYTES).await? {
+        Fetched::Absent => Ok(None),
+        Fetched::TooLarge => Ok(Some(vec![0; grading::REWARD_BYTES_MAX as usize + 1])),
+        Fetched::Archive(bytes) => archive::first_file(&bytes).map_err(|error| {
+            let message = format!("{path} came back unreadable: {error}");
+            SandboxError::new(FailureClass::Grader, message)
+        }),
     }
 }
 
 /// Takes tests and solution away again, before the agent works on the next step.
 pub async fn hide(environment: &Environment) -> Result<(), SandboxError> {
-    environment.housekeeping("rm -rf /tests /solution", Default::default()).await.map(drop)
+    environment.housekeeping("rm -rf /tests /solution", &[]).await.map(drop)
 }
 
 /// The declared artifacts of a step, each with the folder that it goes back into.
@@ -131,8 +179,4 @@ pub async fn put_artifacts(
         environment.put(&dir, archive).await?;
     }
     Ok(())
-}
-
-fn bad_archive(error: std::io::Error) -> SandboxError {
-    SandboxError::new(FailureClass::Grader, format!("the report came back unreadable: {error}"))
 }

@@ -1,4 +1,6 @@
 //! The composition root.
 
+pub mod coordinator;
 pub mod ledger;
+pub mod node;
 pub mod store;
