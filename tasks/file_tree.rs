@@ -58,6 +58,17 @@ impl FileTree {
         self.files.is_empty()
     }
 
+    /// Puts the files of `upper` over these; those of the same path are replaced.
+    pub fn overlay(&mut self, upper: &Self) {
+        self.files.extend(upper.files.iter().map(|(path, entry)| (path.clone(), entry.clone())));
+    }
+
+    /// Whether a path may be put into a tree: relative, with `/` between plain parts.
+    pub fn is_plain_path(path: &str) -> bool {
+        let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
+        !path.contains(['\\', '\0']) && path.split('/').all(plain)
+    }
+
     /// Over paths, modes and contents. Equal trees have equal digests on every machine.
     pub fn digest(&self) -> Digest {
         let mut hasher = Sha256::new();

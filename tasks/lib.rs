@@ -10,11 +10,22 @@
 
 pub mod defect;
 pub mod file_tree;
-pub mod near;
 pub mod outcome;
 pub mod task;
+pub mod task_digest;
+
+pub mod caps;
+pub mod env_template;
+pub mod folder;
+pub mod near;
 pub mod toml_doc;
 pub mod toml_section;
+
+pub mod harbor;
+mod harbor_environment;
+
+#[cfg(test)]
+mod fixture;
 
 pub use defect::{Defect, Defects};
 pub use file_tree::{Digest, FileEntry, FileTree};
