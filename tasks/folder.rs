@@ -71,15 +71,15 @@ impl TaskFolder {
 
     /// All files below a folder, by their paths in it; empty where there is no such folder.
     pub fn tree(&mut self, relative: &str) -> FileTree {
-        self.tree_but(relative, &[])
+        self.tree_of(relative, &|_| true)
     }
 
-    /// All files below a folder but those entries of it that are named.
-    pub fn tree_but(&mut self, relative: &str, left_out: &[&str]) -> FileTree {
+    /// The files below a folder whose first part satisfies `wanted`: its name in that folder.
+    pub fn tree_of(&mut self, relative: &str, wanted: &dyn Fn(&str) -> bool) -> FileTree {
         let mut tree = FileTree::default();
         let path = self.path(relative);
         match path.symlink_metadata() {
-            Ok(metadata) if metadata.is_dir() => self.walk(&path, "", 0, left_out, &mut tree),
+            Ok(metadata) if metadata.is_dir() => self.walk(&path, "", 0, wanted, &mut tree),
             Ok(metadata) => self.report(relative, "a folder", kind(&metadata)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => self.report(relative, "a folder", error.to_string()),
@@ -92,7 +92,7 @@ impl TaskFolder {
         dir: &Path,
         prefix: &str,
         depth: usize,
-        left_out: &[&str],
+        wanted: &dyn Fn(&str) -> bool,
         tree: &mut FileTree,
     ) {
         if depth > FOLDER_DEPTH_MAX {
@@ -113,14 +113,14 @@ impl TaskFolder {
                 self.defects.push(Defect::new(dir, "names in UTF-8", format!("{path:?}")));
                 continue;
             };
-            if is_litter(&name) || (depth == 0 && left_out.contains(&name.as_str())) {
+            if is_litter(&name) || !wanted(&name) {
                 continue;
             }
             let relative = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
             let read = path.symlink_metadata().map_err(|error| error.to_string());
             match read {
                 Ok(metadata) if metadata.is_dir() => {
-                    self.walk(&path, &relative, depth + 1, &[], tree);
+                    self.walk(&path, &relative, depth + 1, &|_| true, tree);
                 }
                 Ok(metadata) if metadata.is_file() => match self.file(&path, &metadata) {
                     Ok(Some(entry)) => tree.insert_entry(relative, entry),

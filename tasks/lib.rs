@@ -20,9 +20,11 @@ pub mod folder;
 pub mod near;
 pub mod toml_doc;
 pub mod toml_section;
+pub mod yaml_doc;
 
 pub mod harbor;
 mod harbor_environment;
+pub mod terminal_bench;
 
 #[cfg(test)]
 mod fixture;

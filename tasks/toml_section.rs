@@ -53,7 +53,7 @@ impl<'d> Section<'d> {
 
     /// Whether the key is there, of whatever type.
     pub fn has(&self, key: &str) -> bool {
-        matches!(self.state, State::Present(table) if table.entries.contains_key(key))
+        self.peek(key).is_some()
     }
 
     /// The dotted path of a key of this section, as defects name it.
@@ -304,8 +304,17 @@ impl<'d> Section<'d> {
 
     /// Whether the key holds a table, for keys that take more than one type.
     pub fn is_table(&self, key: &str) -> bool {
-        let State::Present(table) = self.state else { return false };
-        table.entries.get(key).is_some_and(|node| matches!(node.value, Value::Table(_)))
+        self.peek(key).is_some_and(|value| matches!(value, Value::Table(_)))
+    }
+
+    /// Whether the key holds an array, for keys that take more than one type.
+    pub fn is_array(&self, key: &str) -> bool {
+        self.peek(key).is_some_and(|value| matches!(value, Value::Array(_)))
+    }
+
+    fn peek(&self, key: &str) -> Option<&'d Value> {
+        let State::Present(table) = self.state else { return None };
+        table.entries.get(key).map(|node| &node.value)
     }
 
     fn ask(&self, key: &str) -> Option<&'d Node> {
