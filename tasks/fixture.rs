@@ -62,3 +62,13 @@ impl Fixture {
         message.to_string().replace(&root, "").replace(bare.trim_end_matches('/'), ".")
     }
 }
+
+/// A CSV file with the columns of the first row.
+pub(crate) fn orca_csv(rows: &[Vec<(String, String)>]) -> Vec<u8> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(rows[0].iter().map(|(column, _)| column)).unwrap();
+    for row in rows {
+        writer.write_record(row.iter().map(|(_, value)| value)).unwrap();
+    }
+    writer.into_inner().unwrap()
+}

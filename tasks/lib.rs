@@ -24,6 +24,7 @@ pub mod yaml_doc;
 
 pub mod harbor;
 mod harbor_environment;
+pub mod orca_csv;
 pub mod terminal_bench;
 
 #[cfg(test)]
