@@ -63,6 +63,11 @@ impl Fixture {
     }
 }
 
+/// A data set's row without fault.
+pub(crate) const ORCA_CSV: &str = r#"task_id,prompt,dockerfile,test_functions,test_weights
+row_1,Make it work.,FROM scratch,def test_it(): pass,"{""test_it"": 1}"
+"#;
+
 /// A CSV file with the columns of the first row.
 pub(crate) fn orca_csv(rows: &[Vec<(String, String)>]) -> Vec<u8> {
     let mut writer = csv::Writer::from_writer(Vec::new());

@@ -27,10 +27,17 @@ mod harbor_environment;
 pub mod orca_csv;
 pub mod terminal_bench;
 
+pub mod dataset;
+pub mod import;
+pub mod manifest;
+pub mod select;
+
 #[cfg(test)]
 mod fixture;
 
+pub use dataset::DataSet;
 pub use defect::{Defect, Defects};
 pub use file_tree::{Digest, FileEntry, FileTree};
 pub use outcome::{AgentFailure, FailureClass, Outcome};
+pub use select::Selection;
 pub use task::Task;

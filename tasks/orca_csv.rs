@@ -241,7 +241,7 @@ impl Row<'_> {
     fn step(&self, defects: &mut Vec<Defect>) -> Step {
         let mut tests = FileTree::default();
         tests.insert("test_outputs.py", self.cell("test_functions").as_bytes(), false);
-        tests.insert("test.sh", SCRIPT.as_bytes(), true);
+        tests.insert("run-tests.sh", SCRIPT.as_bytes(), true);
         Step {
             name: String::new(),
             instruction: self.cell("prompt").to_owned(),
@@ -252,7 +252,7 @@ impl Row<'_> {
                 env: BTreeMap::from([("TEST_DIR".to_owned(), "/tests".to_owned())]),
                 mode: VerifierMode::Shared,
                 tests,
-                script: "/tests/test.sh".to_owned(),
+                script: "/tests/run-tests.sh".to_owned(),
                 grading: Grading::Pytest { weights: self.weights(defects) },
                 collect: Vec::new(),
             },

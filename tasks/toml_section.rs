@@ -51,6 +51,14 @@ impl<'d> Section<'d> {
         Self { doc, state, path, place: Some(node.place) }
     }
 
+    /// Where the table stands in its file, 1-based.
+    pub fn line(&self) -> Option<usize> {
+        match self.place {
+            Some(Place::Line(line)) => Some(line),
+            Some(Place::Set) | None => None,
+        }
+    }
+
     /// Whether the key is there, of whatever type.
     pub fn has(&self, key: &str) -> bool {
         self.peek(key).is_some()
