@@ -10,8 +10,11 @@
 
 pub mod defect;
 pub mod file_tree;
+pub mod near;
 pub mod outcome;
 pub mod task;
+pub mod toml_doc;
+pub mod toml_section;
 
 pub use defect::{Defect, Defects};
 pub use file_tree::{Digest, FileEntry, FileTree};
