@@ -4,8 +4,9 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
 
+use crate::config::{AgentKind, SandboxDriver};
 use crate::exit::Exit;
 
 /// An actor-model runtime for massive parallel rollouts of agents over terminal tasks.
@@ -17,10 +18,11 @@ pub struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one value of it in a process")]
 pub enum Command {
     /// Run an agent over tasks, k attempts each, and report rewards and pass@k
     #[command(after_help = eval_help())]
-    Eval(Box<EvalArgs>),
+    Eval(EvalArgs),
     /// List, admit and import tasks
     #[command(subcommand)]
     Tasks(TasksCommand),
@@ -198,30 +200,6 @@ pub struct GcArgs {
     pub json: bool,
 }
 
-/// The agents that need no model.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum AgentKind {
-    /// Runs the task's own solution
-    #[default]
-    Oracle,
-    /// Does nothing
-    Nop,
-    /// Runs the task's known wrong solutions, which must fail
-    KnownBad,
-}
-
-/// Where environments run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum SandboxDriver {
-    /// Docker when its engine answers, else process
-    #[default]
-    Auto,
-    /// Containers of a Docker engine
-    Docker,
-    /// Namespaces of this kernel, no engine
-    Process,
-}
-
 fn eval_help() -> String {
     format!(
         "Examples:\n  \
@@ -289,7 +267,7 @@ mod tests {
     fn eval(args: &[&str]) -> Result<EvalArgs, clap::Error> {
         let line = ["orcapack", "eval"].iter().chain(args);
         match Cli::try_parse_from(line)?.command {
-            Command::Eval(args) => Ok(*args),
+            Command::Eval(args) => Ok(args),
             other => panic!("parsed as {other:?}"),
         }
     }

@@ -1,4 +1,7 @@
 //! The composition root: command line, configuration, run directory, progress, telemetry.
 
 pub mod cli;
+pub mod config;
+pub mod config_layers;
+mod config_read;
 pub mod exit;
