@@ -1,6 +1,6 @@
 //! The command line: what can be asked for, and the texts that explain it.
 //!
-//! Parsing only: flags of `eval` become settings over the configuration in [`crate::config_layers`].
+//! Parsing only: [`crate::config_layers`] makes settings over the configuration of `eval`'s flags.
 
 use std::path::PathBuf;
 
@@ -18,7 +18,6 @@ pub struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one value of it in a process")]
 pub enum Command {
     /// Run an agent over tasks, k attempts each, and report rewards and pass@k
     #[command(after_help = eval_help())]

@@ -1,7 +1,7 @@
-//! Where a configuration comes from: defaults <- the resumed run's <- TOML file <- `--set` <- flags.
+//! Where a configuration comes from: defaults, the run to resume, TOML file, `--set`, flags.
 //!
-//! File, `--set` and flags are one document, in which the later replaces the earlier, so that a value is
-//! judged once and a fault names the place that a user must mend: a file's line, or the argument.
+//! The later goes over the earlier. File, `--set` and flags are one document, so that a value is
+//! judged once and a fault names the place that a user must mend: a file's line, or an argument.
 
 use std::env;
 use std::fs;
@@ -23,7 +23,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// This machine, now. The cache is `$ORCAPACK_CACHE`, else `orcapack` in the user's cache folder.
+    /// This machine, now. The cache is `$ORCAPACK_CACHE`, else a folder in the user's own cache.
     pub fn this() -> Self {
         let set = |name: &str| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
         let cache_dir = set("ORCAPACK_CACHE")

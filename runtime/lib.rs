@@ -5,3 +5,4 @@ pub mod config;
 pub mod config_layers;
 mod config_read;
 pub mod exit;
+pub mod run_dir;
