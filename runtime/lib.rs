@@ -1,8 +1,10 @@
-//! The composition root: command line, configuration, run directory, progress, telemetry.
+//! The composition root: command line, configuration, run directory, ledger, progress, telemetry.
 
 pub mod cli;
 pub mod config;
 pub mod config_layers;
 mod config_read;
 pub mod exit;
+pub mod ledger;
 pub mod run_dir;
+pub mod store;

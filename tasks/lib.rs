@@ -9,9 +9,17 @@
 //! - [`grading`] turns a verifier's report into a reward; [`outcome`] names how a rollout can end.
 
 pub mod defect;
+pub mod dockerfile;
+mod dockerfile_lines;
+mod dockerfile_plan;
+mod dockerfile_words;
 pub mod file_tree;
+pub mod grading;
 pub mod near;
 pub mod outcome;
+pub mod pass_at_k;
+pub mod planted;
+pub mod pytest_report;
 pub mod task;
 pub mod toml_doc;
 pub mod toml_section;
