@@ -6,5 +6,7 @@ pub mod config_layers;
 mod config_read;
 pub mod exit;
 pub mod ledger;
+pub mod progress;
 pub mod run_dir;
+pub mod status;
 pub mod store;
