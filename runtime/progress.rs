@@ -1,7 +1,7 @@
 //! Progress of a run on standard error: live on a terminal, plain lines otherwise.
 //!
-//! [`show`] follows the run's [`RunStatus`] until its sender is gone. All texts are made by pure functions
-//! of a status and a pace.
+//! [`show`] follows the run's [`RunStatus`] until its sender is gone. All texts are made by pure
+//! functions of a status and a pace.
 
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
@@ -149,7 +149,7 @@ const SHOWN: [(Phase, &str); 6] = [
     (Phase::Cleanup, "clean up"),
 ];
 
-/// Rows of the block: always the same, so that the eye finds them, but for the model's, which few agents have.
+/// Rows of the block: always the same, so that the eye finds them; only the model's comes and goes.
 fn rows(status: &RunStatus) -> Vec<(&'static str, usize)> {
     let phases = SHOWN.iter().map(|(phase, name)| (*phase, *name, status.in_phase(*phase)));
     let phases = phases
@@ -179,10 +179,11 @@ fn line(status: &RunStatus, pace: Measured) -> String {
     let mut text = format!("{}/{} done, {}", status.done, status.total, counts(status));
     let busy = rows(status).into_iter().filter(|(_, count)| *count > 0);
     let phases: Vec<String> = busy.map(|(name, count)| format!("{name} {count}")).collect();
-    for part in [Some(phases.join(", ")).filter(|phases| !phases.is_empty()), pace.text()] {
-        if let Some(part) = part {
-            let _ = write!(text, "; {part}");
-        }
+    if !phases.is_empty() {
+        let _ = write!(text, "; {}", phases.join(", "));
+    }
+    if let Some(pace) = pace.text() {
+        let _ = write!(text, "; {pace}");
     }
     text
 }

@@ -12,8 +12,8 @@
 //!   .lock          held by the process that works here
 //! ```
 //!
-//! A directory belongs to one process at a time (an exclusive `flock`, which the kernel releases when
-//! that process dies however it dies). `--clean` only ever empties what is a run's directory.
+//! A directory belongs to one process at a time (an exclusive `flock`, which the kernel releases
+//! however that process dies). `--clean` only ever empties what is a run's directory.
 
 use std::fmt;
 use std::fs::{self, File, TryLockError};
@@ -252,7 +252,7 @@ impl RunDir {
 
 const LOCK: &str = ".lock";
 
-/// Whether a folder is a run's: one that a run has marked, or an empty one of a run that died at once.
+/// Whether a folder is a run's: one that a run has marked, or empty, of a run that died at once.
 fn is_run(path: &Path) -> bool {
     path.join(LOCK).is_file()
         || fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
