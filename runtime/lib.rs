@@ -5,6 +5,7 @@ pub mod config;
 pub mod config_layers;
 mod config_read;
 pub mod exit;
+pub mod host;
 pub mod ledger;
 pub mod metrics_log;
 pub mod progress;
