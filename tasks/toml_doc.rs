@@ -81,13 +81,15 @@ impl TomlDoc {
         let root = Node {
             place: Place::Line(1),
             value: Value::Table(Table::of(table.get_ref(), &|at| Place::Line(lines.line(at)))),
-            asked: Cell::new(true),
+            asked: Cell::new(false),
         };
-        Defects(defects).into_result(Self {
-            file: file.to_owned(),
-            root,
-            defects: RefCell::default(),
-        })
+        Defects(defects).into_result(Self::of_root(file, root))
+    }
+
+    /// A document that was written in another notation; `root` holds a table.
+    pub(crate) fn of_root(file: &Path, root: Node) -> Self {
+        root.asked.set(true);
+        Self { file: file.to_owned(), root, defects: RefCell::default() }
     }
 
     /// Puts `value` over whatever the file says for the dotted `key`, as for `--set KEY=VALUE`.

@@ -126,10 +126,15 @@ fn a_section_that_is_no_table_is_one_defect_and_not_also_missing_keys() {
 }
 
 #[test]
-fn a_free_table_may_hold_anything() {
-    let doc = parse("[metadata]\na = 1\nb = { c = [{ d = 1 }] }");
-    doc.root().section("metadata").allow_any();
-    assert_eq!(doc.finish(()), Ok(()));
+fn a_free_table_may_hold_anything_but_not_where_it_is_ours() {
+    let doc = parse("[metadata]\na = 1\nb = { c = [{ d = 1 }] }\nours = { d = 1 }");
+    let metadata = doc.root().section("metadata");
+    metadata.allow_any_but(&["ours"]);
+    metadata.section("ours").bool_or("c", false);
+    assert_eq!(
+        doc.finish(()).unwrap_err().to_string(),
+        "run.toml:4: metadata.ours.d: expected one of: c, found unknown key `d` (did you mean `c`?)"
+    );
 }
 
 proptest! {

@@ -28,6 +28,12 @@ enum State<'d> {
     Wrong,
 }
 
+#[derive(Clone, Debug)]
+pub enum StringOrSection<'d> {
+    String(String),
+    Section(Section<'d>),
+}
+
 impl<'d> Section<'d> {
     pub(crate) fn root(doc: &'d TomlDoc, node: &'d Node) -> Self {
         Self { place: None, ..Self::of(doc, node, String::new()) }
@@ -45,9 +51,17 @@ impl<'d> Section<'d> {
         Self { doc, state, path, place: Some(node.place) }
     }
 
+    /// Where the table stands in its file, 1-based.
+    pub fn line(&self) -> Option<usize> {
+        match self.place {
+            Some(Place::Line(line)) => Some(line),
+            Some(Place::Argument(_)) | None => None,
+        }
+    }
+
     /// Whether the key is there, of whatever type.
     pub fn has(&self, key: &str) -> bool {
-        matches!(self.state, State::Present(table) if table.entries.contains_key(key))
+        self.peek(key).is_some()
     }
 
     /// The dotted path of a key of this section, as defects name it.
@@ -84,6 +98,15 @@ impl<'d> Section<'d> {
         });
         self.demand(key, EXPECTED);
         text.unwrap_or_default()
+    }
+
+    /// A user by name or by number, as a string.
+    pub fn opt_name_or_id(&self, key: &str) -> Option<String> {
+        self.value(key, "a name or a number", |value| match value {
+            Value::String(text) if !text.trim().is_empty() => Some(text.clone()),
+            Value::Integer(number) => u32::try_from(*number).ok().map(|id| id.to_string()),
+            _ => None,
+        })
     }
 
     pub fn opt_bool(&self, key: &str) -> Option<bool> {
@@ -252,11 +275,54 @@ impl<'d> Section<'d> {
         }
     }
 
-    /// Makes every key of this section a known one, whatever it holds: for tables free to their author.
-    pub fn allow_any(&self) {
+    /// An array whose items are strings, or tables with more to say; empty where absent.
+    pub fn strings_or_sections(&self, key: &str) -> Vec<StringOrSection<'d>> {
+        let Some(node) = self.ask(key) else { return Vec::new() };
+        let Value::Array(items) = &node.value else {
+            node.ask_all();
+            self.refuse(key, "an array of strings or tables", node.value.describe());
+            return Vec::new();
+        };
+        let path = self.path_of(key);
+        items
+            .iter()
+            .enumerate()
+            .map(|(i, item)| match &item.value {
+                Value::String(text) => StringOrSection::String(text.clone()),
+                _ => StringOrSection::Section(Self::of(self.doc, item, format!("{path}[{i}]"))),
+            })
+            .collect()
+    }
+
+    /// Makes every key of this section a known one, whatever it holds, but those that are named: for tables
+    /// that are free to their author.
+    pub fn allow_any_but(&self, strict: &[&str]) {
         if let State::Present(table) = self.state {
-            table.entries.values().for_each(Node::ask_all);
+            let free = table.entries.iter().filter(|(key, _)| !strict.contains(&key.as_str()));
+            free.for_each(|(_, node)| node.ask_all());
         }
+    }
+
+    /// Makes `key` and all below it known, whatever it holds.
+    pub fn allow_any_of(&self, key: &str) {
+        if let Some(node) = self.ask(key) {
+            node.ask_all();
+        }
+    }
+
+    /// Whether the key holds a table, for keys that take more than one type.
+    pub fn is_table(&self, key: &str) -> bool {
+        self.peek(key).is_some_and(|value| matches!(value, Value::Table(_)))
+    }
+
+    /// Whether the key holds an array, for keys that take more than one type.
+    pub fn is_array(&self, key: &str) -> bool {
+        self.peek(key).is_some_and(|value| matches!(value, Value::Array(_)))
+    }
+
+    fn peek(&self, key: &str) -> Option<&'d Value> {
+        let State::Present(table) = self.state else { return None };
+        table.entries.get(key).map(|node| &node.value)
     }
 
     fn ask(&self, key: &str) -> Option<&'d Node> {
