@@ -1,6 +1,17 @@
-//! The composition root.
+//! The composition root: command line, configuration, run directory, ledger, progress, telemetry.
 
+pub mod cli;
+pub mod config;
+pub mod config_layers;
+mod config_read;
 pub mod coordinator;
+pub mod exit;
+pub mod host;
 pub mod ledger;
+pub mod metrics_log;
 pub mod node;
+pub mod progress;
+pub mod run_dir;
+pub mod status;
 pub mod store;
+pub mod telemetry;

@@ -35,8 +35,8 @@ pub(crate) struct Node {
 pub(crate) enum Place {
     /// 1-based.
     Line(usize),
-    /// Given by [`TomlDoc::set`], not by the file.
-    Set,
+    /// Given by [`TomlDoc::set`] from this argument, not by the file.
+    Argument(&'static str),
 }
 
 #[derive(Debug)]
@@ -94,10 +94,12 @@ impl TomlDoc {
 
     /// Puts `value` over whatever the file says for the dotted `key`, as for `--set KEY=VALUE`.
     ///
-    /// A value that is not valid TOML is taken as a string, so that words need no quotes.
-    pub fn set(&mut self, key: &str, value: &str) -> Result<(), Defect> {
+    /// Defects name `argument`, such as `--set`, in the place of a file. A value that is not valid
+    /// TOML is taken as a string, so that words need no quotes.
+    pub fn set(&mut self, argument: &'static str, key: &str, value: &str) -> Result<(), Defect> {
+        let place = Place::Argument(argument);
         let defect = |expected: &str, found: String| {
-            Defect::new(Path::new("--set"), expected, found).at_key(key)
+            Defect::new(Path::new(argument), expected, found).at_key(key)
         };
         let mut parts = key_parts(key)
             .ok_or_else(|| defect("a dotted key, such as `trainer.steps`", format!("`{key}`")))?;
@@ -108,7 +110,7 @@ impl TomlDoc {
         };
         for part in parts {
             let node = table.entries.entry(part.clone()).or_insert_with(|| Node {
-                place: Place::Set,
+                place,
                 value: Value::Table(Table::default()),
                 asked: Cell::new(false),
             });
@@ -120,7 +122,7 @@ impl TomlDoc {
                 }
             }
         }
-        table.entries.insert(last, set_value(value));
+        table.entries.insert(last, set_value(place, value));
         Ok(())
     }
 
@@ -152,12 +154,15 @@ impl TomlDoc {
         expected: String,
         found: String,
     ) -> Defect {
-        let file = if place == Some(Place::Set) { Path::new("--set") } else { &self.file };
+        let file = match place {
+            Some(Place::Argument(argument)) => Path::new(argument),
+            Some(Place::Line(_)) | None => &self.file,
+        };
         let defect = Defect::new(file, expected, found);
         let defect = if key.is_empty() { defect } else { defect.at_key(key) };
         match place {
             Some(Place::Line(line)) => defect.at_line(line),
-            Some(Place::Set) | None => defect,
+            Some(Place::Argument(_)) | None => defect,
         }
     }
 
@@ -284,19 +289,17 @@ fn key_parts(key: &str) -> Option<Vec<String>> {
     }
 }
 
-fn set_value(text: &str) -> Node {
+fn set_value(place: Place, text: &str) -> Node {
     let line = format!("value = {text}");
     let parsed = DeTable::parse(&line).ok().and_then(|document| {
         let table = document.get_ref();
         match table.iter().next() {
-            Some((_, value)) if table.len() == 1 => {
-                Some(Node::of(value, Place::Set, &|_| Place::Set))
-            }
+            Some((_, value)) if table.len() == 1 => Some(Node::of(value, place, &|_| place)),
             _ => None,
         }
     });
     parsed.unwrap_or_else(|| Node {
-        place: Place::Set,
+        place,
         value: Value::String(text.to_owned()),
         asked: Cell::new(false),
     })

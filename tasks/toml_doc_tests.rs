@@ -11,7 +11,7 @@ fn parse(text: &str) -> TomlDoc {
 /// Reads a little configuration of its own and gives what is wrong with it.
 fn read(mut doc: TomlDoc, set: &[(&str, &str)]) -> String {
     for (key, value) in set {
-        if let Err(defect) = doc.set(key, value) {
+        if let Err(defect) = doc.set("--set", key, value) {
             return defect.to_string();
         }
     }

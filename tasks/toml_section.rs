@@ -55,7 +55,7 @@ impl<'d> Section<'d> {
     pub fn line(&self) -> Option<usize> {
         match self.place {
             Some(Place::Line(line)) => Some(line),
-            Some(Place::Set) | None => None,
+            Some(Place::Argument(_)) | None => None,
         }
     }
 
