@@ -21,6 +21,7 @@ pub mod pass_at_k;
 pub mod planted;
 pub mod pytest_report;
 pub mod task;
+pub mod trajectory;
 
 pub use defect::{Defect, Defects};
 pub use file_tree::{Digest, FileEntry, FileTree};
