@@ -8,6 +8,7 @@
 //! - [`dataset::load`] reads a data set and reports every [`Defect`] in it at once; the good tasks go on.
 //! - [`grading`] turns a verifier's report into a reward; [`outcome`] names how a rollout can end.
 
+pub mod admission;
 pub mod defect;
 pub mod dockerfile;
 mod dockerfile_lines;
@@ -21,6 +22,7 @@ pub mod planted;
 pub mod pytest_report;
 pub mod task;
 pub mod task_digest;
+pub mod trajectory;
 
 pub mod caps;
 pub mod env_template;

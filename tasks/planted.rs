@@ -5,8 +5,6 @@
 //! removed; what the image came with is the task's own and stays. This holds off the cheap tricks.
 //! An agent that replaces `bash` or `python3` is stopped by a separate verifier only.
 
-use std::collections::BTreeSet;
-
 /// Files that change how tests run without being part of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Planted {
@@ -91,32 +89,49 @@ pub const PLANTED: [Planted; 5] = [
 
 /// A `sh` script that prints those of [`PLANTED`] that exist under `root`, each ended by a NUL.
 ///
-/// `root` is empty inside of an environment. Run it by root before the agent starts, and again
-/// after it has stopped; [`newly_planted`] says what is to be removed.
+/// `root` is empty inside of an environment. What it prints before any agent has started is the
+/// image's own, and the same for every environment of that image.
 pub fn listing_script(root: &str) -> String {
-    let root = format!("'{}'", root.replace('\'', r"'\''"));
-    let mut script = String::new();
-    for planted in &PLANTED {
-        let paths: Vec<_> = planted.paths.iter().map(|path| format!("{root}{path}")).collect();
-        let test = match planted.holding {
-            None => "[ -e \"$p\" ] || [ -L \"$p\" ]".to_owned(),
-            Some(pattern) => format!("[ -e \"$p\" ] && grep -q '{pattern}' \"$p\""),
-        };
-        script.push_str(&format!(
-            "for p in {}; do if {test}; then printf '%s\\0' \"$p\"; fi; done\n",
-            paths.join(" ")
-        ));
-    }
+    let print = "printf '%s\\0' \"$p\"";
+    PLANTED.iter().map(|planted| planted.each(root, print)).collect()
+}
+
+/// A `sh` script that makes the way free for the tests: empties [`EMPTIED`] and removes those of
+/// [`PLANTED`] that are not in `own`, the output of [`listing_script`]. It prints what it removed
+/// of the latter, each ended by a NUL.
+///
+/// To be run by root, after the agent's processes have been stopped.
+pub fn cleaning_script(root: &str, own: &[u8]) -> String {
+    let emptied = EMPTIED.map(|(folder, _)| quoted(&format!("{root}{folder}"))).join(" ");
+    let mut script = format!("rm -rf -- {emptied} && mkdir -p -- {emptied} || exit 1\n");
+    let own: Vec<String> = own
+        .split(|byte| *byte == 0)
+        .filter(|path| !path.is_empty())
+        .map(|path| quoted(&String::from_utf8_lossy(path)))
+        .collect();
+    let keep = if own.is_empty() { String::new() } else { format!("{}) ;; ", own.join("|")) };
+    let remove = format!(
+        "case \"$p\" in {keep}*) rm -rf -- \"$p\" && printf '%s\\0' \"$p\" || exit 1;; esac"
+    );
+    script.extend(PLANTED.iter().map(|planted| planted.each(root, &remove)));
     script
 }
 
-/// The paths of the second listing that the first has not.
-pub fn newly_planted(before: &[u8], after: &[u8]) -> Vec<String> {
-    let split = |listing: &[u8]| -> BTreeSet<String> {
-        let paths = listing.split(|byte| *byte == 0).filter(|path| !path.is_empty());
-        paths.map(|path| String::from_utf8_lossy(path).into_owned()).collect()
-    };
-    split(after).difference(&split(before)).cloned().collect()
+impl Planted {
+    /// One `for` loop of `sh` that does `action` on every file `$p` that is there.
+    fn each(&self, root: &str, action: &str) -> String {
+        let root = quoted(root);
+        let paths: Vec<_> = self.paths.iter().map(|path| format!("{root}{path}")).collect();
+        let test = match self.holding {
+            None => "[ -e \"$p\" ] || [ -L \"$p\" ]".to_owned(),
+            Some(pattern) => format!("[ -f \"$p\" ] && grep -q '{pattern}' \"$p\""),
+        };
+        format!("for p in {}; do if {test}; then {action}; fi; done\n", paths.join(" "))
+    }
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]
@@ -127,11 +142,13 @@ mod tests {
 
     use super::*;
 
-    fn list(root: &Path) -> Vec<u8> {
-        let script = listing_script(root.to_str().unwrap());
-        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    /// What the script prints, as paths under the root.
+    fn sh(root: &Path, script: &str) -> Vec<String> {
+        let output = Command::new("sh").args(["-c", script]).output().unwrap();
         assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
-        output.stdout
+        let printed = String::from_utf8(output.stdout).unwrap();
+        let root = root.to_str().unwrap();
+        printed.split_terminator('\0').map(|path| path.replace(root, "")).collect()
     }
 
     fn write(root: &Path, path: &str, text: &str) {
@@ -140,28 +157,52 @@ mod tests {
         fs::write(path, text).unwrap();
     }
 
+    const SITE: &str = "usr/local/lib/python3.13/site-packages";
+
     #[test]
-    fn what_the_agent_planted_is_found_and_what_the_image_came_with_is_not() {
+    fn what_the_agent_planted_goes_and_what_the_image_came_with_stays() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("it's a root");
-        let site = "usr/local/lib/python3.13/site-packages";
-        write(&root, &format!("{site}/distutils-precedence.pth"), "import os; x\n");
+        let at = root.to_str().unwrap();
+        write(&root, &format!("{SITE}/distutils-precedence.pth"), "import os; x\n");
         write(&root, "pyproject.toml", "");
-        let before = list(&root);
-        assert_eq!(before.iter().filter(|byte| **byte == 0).count(), 2);
+        let own = sh(&root, &listing_script(at));
+        assert_eq!(
+            own,
+            ["/pyproject.toml".to_owned(), format!("/{SITE}/distutils-precedence.pth")]
+        );
+        let own: String = own.iter().map(|path| format!("{at}{path}\0")).collect();
 
-        write(&root, &format!("{site}/evil name.pth"), "# x\nimport\tevil\n");
-        write(&root, &format!("{site}/editable.pth"), "/app/src\n");
-        write(&root, "home/u/.local/lib/python3.13/site-packages/usercustomize.py", "");
+        let user = "home/u/.local/lib/python3.13/site-packages/usercustomize.py";
+        write(&root, &format!("{SITE}/evil 'name'.pth"), "# x\nimport\tevil\n");
+        write(&root, &format!("{SITE}/editable.pth"), "/app/src\n");
+        write(&root, user, "");
         write(&root, "app/conftest.py", "");
+        write(&root, "tests/conftest.py", "");
+        write(&root, "logs/verifier/reward.txt", "1");
         std::os::unix::fs::symlink("/nowhere", root.join("conftest.py")).unwrap();
 
-        let root = root.to_str().unwrap();
-        let want = [
-            format!("{root}/conftest.py"),
-            format!("{root}/home/u/.local/lib/python3.13/site-packages/usercustomize.py"),
-            format!("{root}/{site}/evil name.pth"),
-        ];
-        assert_eq!(newly_planted(&before, &list(Path::new(root))), want);
+        let cleaning = cleaning_script(at, own.as_bytes());
+        let want =
+            ["/conftest.py".to_owned(), format!("/{user}"), format!("/{SITE}/evil 'name'.pth")];
+        assert_eq!(sh(&root, &cleaning), want);
+        assert!(sh(&root, &cleaning).is_empty(), "they are gone");
+        for kept in ["pyproject.toml", "app/conftest.py", &format!("{SITE}/editable.pth")] {
+            assert!(root.join(kept).exists(), "{kept}");
+        }
+        for emptied in ["tests", "logs/verifier"] {
+            assert_eq!(fs::read_dir(root.join(emptied)).unwrap().count(), 0, "{emptied}");
+        }
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_an_emptied_folder_is_replaced_and_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        write(root, "app/work", "mine");
+        std::os::unix::fs::symlink(root.join("app"), root.join("tests")).unwrap();
+        sh(root, &cleaning_script(root.to_str().unwrap(), b""));
+        assert!(root.join("app/work").exists());
+        assert!(root.join("tests").symlink_metadata().unwrap().is_dir());
     }
 }
