@@ -1,3 +1,12 @@
 //! The actors of a rollout, and the sandboxes they work in.
 
+pub mod guest;
+mod guest_wire;
+#[cfg(test)]
+mod guest_wire_tests;
 pub mod sandbox;
+
+/// The guest agent is a program of its own; here its parts are only formatted, linted and tested.
+#[cfg(test)]
+#[path = "guest_agent.rs"]
+mod guest_agent;
