@@ -18,3 +18,7 @@ pub mod status;
 pub mod store;
 pub mod tasks_command;
 pub mod telemetry;
+//! The composition root: reports.
+pub mod report;
+pub mod summary;
+pub mod table;

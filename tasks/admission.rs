@@ -133,9 +133,18 @@ impl fmt::Display for Reason {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::file_tree::{Digest, FileTree};
+    use crate::task::{
+        AgentSpec, EnvironmentSpec, Format, Grading, ImageSource, NetworkPolicy, RewardStrategy,
+        Solution, Step, VerifierMode, VerifierSpec,
+    };
 
     const FAIL: Outcome = Outcome::Graded { reward: 0.0 };
     const PASS: Outcome = Outcome::Graded { reward: 1.0 };
@@ -196,6 +205,65 @@ mod tests {
         assert_eq!(decided([FAIL, PASS, lost(), PASS, FAIL]), want);
         let want = ["could not be checked: known-bad lazy ended in image: no disk"];
         assert_eq!(decided([FAIL, PASS, PASS, PASS, lost()]), want);
+    }
+
+    /// A plain task, with a solution or without, and one wrong solution.
+    fn task(solution: Option<Solution>) -> Task {
+        let step = Step {
+            name: String::new(),
+            instruction: String::new(),
+            agent: AgentSpec { timeout: Duration::ZERO, user: None },
+            verifier: VerifierSpec {
+                timeout: Duration::ZERO,
+                user: None,
+                env: BTreeMap::new(),
+                mode: VerifierMode::Shared,
+                tests: FileTree::default(),
+                script: String::new(),
+                grading: Grading::RewardFile,
+                collect: Vec::new(),
+            },
+            solution,
+            workdir_files: FileTree::default(),
+            healthcheck: None,
+            min_reward: None,
+            artifacts: Vec::new(),
+        };
+        Task {
+            name: String::new(),
+            source: PathBuf::new(),
+            format: Format::Orca,
+            digest: Digest([0; 32]),
+            description: String::new(),
+            difficulty: None,
+            category: None,
+            tags: Vec::new(),
+            environment: EnvironmentSpec {
+                image: ImageSource::Prebuilt(String::new()),
+                build_timeout: Duration::ZERO,
+                cpus: None,
+                memory_mb: None,
+                storage_mb: None,
+                env: BTreeMap::new(),
+                workdir: None,
+                network: NetworkPolicy::None,
+                healthcheck: None,
+            },
+            steps: vec![step],
+            reward_strategy: RewardStrategy::Mean,
+            known_bad: vec![("lazy".to_owned(), FileTree::default())],
+            keep_processes: false,
+        }
+    }
+
+    #[test]
+    fn a_task_without_a_solution_is_admitted_on_what_must_fail_alone() {
+        let solution = Solution { files: FileTree::default(), env: BTreeMap::new() };
+        assert_eq!(trials(&task(Some(solution))), needed());
+        let without = trials(&task(None));
+        assert_eq!(without, [TrialKind::Nop, bad()]);
+        let done = without.iter().map(|kind| Trial { kind: kind.clone(), outcome: FAIL });
+        assert_eq!(admit(&without, &done.collect::<Vec<_>>()), Admission::Admitted);
     }
 
     proptest! {
