@@ -1,52 +1,15 @@
 //! Who solves the task: the agents that need no model.
 
-use std::fmt;
 use std::time::Duration;
 
 use orcapack_tasks::FileTree;
+use orcapack_tasks::admission::TrialKind;
 use orcapack_tasks::outcome::FailureClass;
 use orcapack_tasks::task::{Step, Task};
 
 use crate::archive;
 use crate::environment::Environment;
 use crate::sandbox::{ExecOutput, ExecRequest, Exit, SandboxError};
-
-/// Which agent an evaluation runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AgentKind {
-    /// Runs the task's own solution.
-    Oracle,
-    /// Does nothing.
-    Nop,
-    /// Runs one of the task's known-bad solutions: sample `i` runs number `i` modulo their count.
-    KnownBad,
-}
-
-impl AgentKind {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Oracle => "oracle",
-            Self::Nop => "nop",
-            Self::KnownBad => "known-bad",
-        }
-    }
-
-    /// Why this agent cannot be asked to solve `task`, if so.
-    pub fn lacks(self, task: &Task) -> Option<&'static str> {
-        match self {
-            Self::Oracle if !task.has_solution() => Some("a solution"),
-            Self::KnownBad if task.known_bad.is_empty() => Some("known-bad solutions"),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for AgentKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// What an agent did with one step of a task.
 #[derive(Debug, Default)]
@@ -72,22 +35,21 @@ impl AgentRun {
 /// # Errors
 /// Only when the environment failed, or a file of the task cannot be read any more.
 pub async fn run(
-    kind: AgentKind,
+    trial: &TrialKind,
     task: &Task,
     step: &Step,
-    sample: u32,
     environment: &Environment,
     time_limit: Duration,
 ) -> Result<AgentRun, SandboxError> {
-    let (files, env) = match kind {
-        AgentKind::Nop => return Ok(AgentRun::default()),
-        AgentKind::Oracle => match &step.solution {
+    let (files, env) = match trial {
+        TrialKind::Nop => return Ok(AgentRun::default()),
+        TrialKind::Oracle => match &step.solution {
             Some(solution) => (&solution.files, solution.env.clone()),
-            None => return Ok(AgentRun::default()),
+            None => return Err(lacks(trial)),
         },
-        AgentKind::KnownBad => match known_bad(task, sample) {
-            Some(files) => (files, Default::default()),
-            None => return Ok(AgentRun::default()),
+        TrialKind::KnownBad(name) => match task.known_bad.iter().find(|(bad, _)| bad == name) {
+            Some((_, files)) => (files, Default::default()),
+            None => return Err(lacks(trial)),
         },
     };
     environment.put("/solution", task_files(files)?).await?;
@@ -108,7 +70,7 @@ pub(crate) fn task_files(tree: &FileTree) -> Result<Vec<u8>, SandboxError> {
     })
 }
 
-fn known_bad(task: &Task, sample: u32) -> Option<&FileTree> {
-    let index = (sample as usize).checked_rem(task.known_bad.len())?;
-    task.known_bad.get(index).map(|(_, files)| files)
+/// Plans give nobody a trial that the task has no script for.
+fn lacks(trial: &TrialKind) -> SandboxError {
+    SandboxError::new(FailureClass::Internal, format!("the task has no script for {trial}"))
 }

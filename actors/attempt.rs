@@ -7,11 +7,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use orcapack_tasks::admission::TrialKind;
 use orcapack_tasks::grading::{self, Scheme};
 use orcapack_tasks::outcome::{AgentFailure, FailureClass, Outcome};
 use orcapack_tasks::task::{EnvironmentSpec, Healthcheck, Step, Task, VerifierMode};
 
-use crate::agent::{self, AgentKind, AgentRun};
+use crate::agent::{self, AgentRun};
 use crate::environment::Environment;
 use crate::phase::{Board, Phase, PhaseClock, PhaseTimes};
 use crate::pool::Pool;
@@ -23,7 +24,6 @@ use crate::verifier::{self, Baseline};
 pub struct Context {
     pub pool: Pool,
     pub board: Arc<Board>,
-    pub agent: AgentKind,
     /// Waited before the agent starts: stands in for a model's thinking time in load tests.
     pub think: Duration,
     /// For tasks that set no limits of their own.
@@ -49,9 +49,9 @@ pub struct Assignment {
     pub attempt: u32,
     /// Grows with every assignment of a run; a result with an older one is refused (AC-3).
     pub fence: u64,
-    /// Which of its group's rollouts this is, from 0.
-    pub sample: u32,
     pub task: Arc<Task>,
+    /// Who solves it.
+    pub agent: TrialKind,
 }
 
 /// How an attempt ended, with everything that is kept of it.
@@ -178,9 +178,8 @@ impl Attempt<'_> {
         self.clock.enter(Phase::Exec, now());
         let started = SystemTime::now();
         let time_limit = self.context.agent_timeout.unwrap_or(step.agent.timeout);
-        let (kind, sample) = (self.context.agent, self.assignment.sample);
-        let run =
-            agent::run(kind, task, step, sample, environment, self.scaled(time_limit)).await?;
+        let trial = &self.assignment.agent;
+        let run = agent::run(trial, task, step, environment, self.scaled(time_limit)).await?;
         Ok((started, run))
     }
 

@@ -163,6 +163,23 @@ impl RetryLimits {
     }
 }
 
+impl RetryLimits {
+    /// The same limit for every class.
+    pub fn same(limit: u32) -> Self {
+        Self {
+            image: limit,
+            daemon: limit,
+            start_timeout: limit,
+            oom: limit,
+            exec_transport: limit,
+            node_lost: limit,
+            model_endpoint: limit,
+            grader: limit,
+            internal: limit,
+        }
+    }
+}
+
 impl Default for RetryLimits {
     fn default() -> Self {
         Self {

@@ -12,11 +12,13 @@ use std::time::Instant;
 use orcapack_actors::attempt::{Assignment, AttemptReport};
 use orcapack_actors::rollout::Rollouts;
 use orcapack_tasks::Task;
+use orcapack_tasks::admission::TrialKind;
 use orcapack_tasks::grading;
 use orcapack_tasks::outcome::{FailureClass, Outcome};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, DerivedActorRef, RpcReplyPort};
 
 use crate::ledger::{Ledger, Record};
+use crate::record::Folders;
 use crate::store::{Details, Entry, Job, Store};
 
 pub enum Message {
@@ -46,28 +48,25 @@ pub enum RunEnd {
 }
 
 /// What the coordinator works on.
-pub struct Plan {
+pub struct Work {
     /// By rollout id.
-    pub rollouts: Vec<(Arc<Task>, u32)>,
+    pub rollouts: Vec<Rollout>,
     /// Room for this many attempts at one time.
     pub slots: usize,
     pub store: Store,
     pub ledger: Ledger,
     /// What the ledger found running when it was resumed; committed first of all.
     pub interrupted: Vec<Record>,
-    /// Turns a report into the files that are kept of it.
-    pub files: fn(&FileContext, &AttemptReport) -> Vec<(PathBuf, Vec<u8>)>,
-    pub file_context: FileContext,
+    /// Where trajectories and logs go; `None` keeps none.
+    pub folders: Option<Folders>,
     pub tally: Arc<Tally>,
 }
 
-/// What [`Plan::files`] needs to know of the run.
+/// One rollout that is to be done: a task, and who solves it.
 #[derive(Clone, Debug)]
-pub struct FileContext {
-    pub trajectories: PathBuf,
-    pub logs: PathBuf,
-    pub agent: String,
-    pub run: String,
+pub struct Rollout {
+    pub task: Arc<Task>,
+    pub agent: TrialKind,
 }
 
 /// Running totals, for the progress display.
@@ -103,8 +102,8 @@ pub struct Coordinator(ActorRef<Message>);
 impl Coordinator {
     /// # Errors
     /// When the actor system refuses.
-    pub async fn spawn(plan: Plan, parent: ActorCell) -> Result<Self, ractor::SpawnErr> {
-        let (actor, _) = Actor::spawn_linked(None, CoordinatorActor, plan, parent).await?;
+    pub async fn spawn(work: Work, parent: ActorCell) -> Result<Self, ractor::SpawnErr> {
+        let (actor, _) = Actor::spawn_linked(None, CoordinatorActor, work, parent).await?;
         Ok(Self(actor))
     }
 
@@ -132,7 +131,7 @@ impl Coordinator {
 struct CoordinatorActor;
 
 struct State {
-    plan: Plan,
+    work: Work,
     rollouts: Option<Rollouts>,
     draining: bool,
     commits_under_way: usize,
@@ -145,15 +144,15 @@ struct State {
 impl Actor for CoordinatorActor {
     type Msg = Message;
     type State = State;
-    type Arguments = Plan;
+    type Arguments = Work;
 
     async fn pre_start(
         &self,
         _myself: ActorRef<Message>,
-        plan: Plan,
+        work: Work,
     ) -> Result<State, ActorProcessingErr> {
         Ok(State {
-            plan,
+            work,
             rollouts: None,
             draining: false,
             commits_under_way: 0,
@@ -172,7 +171,7 @@ impl Actor for CoordinatorActor {
         match message {
             Message::Begin(rollouts) => {
                 state.rollouts = Some(rollouts);
-                let records = std::mem::take(&mut state.plan.interrupted);
+                let records = std::mem::take(&mut state.work.interrupted);
                 let entries = records.into_iter().map(|record| Entry { record, details: None });
                 state.commit(&myself, Vec::new(), entries.collect(), Vec::new());
             }
@@ -207,13 +206,13 @@ impl State {
             return;
         }
         let (mut entries, mut assignments) = (Vec::new(), Vec::new());
-        while self.plan.ledger.running() < self.plan.slots {
-            let Some((rollout, attempt, fence, record)) = self.plan.ledger.assign(now()) else {
+        while self.work.ledger.running() < self.work.slots {
+            let Some((rollout, attempt, fence, record)) = self.work.ledger.assign(now()) else {
                 break;
             };
-            let (task, sample) = self.plan.rollouts[rollout as usize].clone();
+            let Rollout { task, agent } = self.work.rollouts[rollout as usize].clone();
             entries.push(Entry { record, details: None });
-            assignments.push(Assignment { rollout, attempt, fence, sample, task });
+            assignments.push(Assignment { rollout, attempt, fence, task, agent });
         }
         if !entries.is_empty() {
             self.commit(myself, Vec::new(), entries, assignments);
@@ -228,9 +227,9 @@ impl State {
             && matches!(&report.outcome, Outcome::InfrastructureFailure { class, .. }
                 if *class == FailureClass::NodeLost);
         let records = if interrupted {
-            self.plan.ledger.interrupt(rollout, fence).map(|record| vec![record])
+            self.work.ledger.interrupt(rollout, fence).map(|record| vec![record])
         } else {
-            self.plan.ledger.report(rollout, fence, report.outcome.clone(), now())
+            self.work.ledger.report(rollout, fence, report.outcome.clone(), now())
         };
         let records = match records {
             Ok(records) => records,
@@ -250,8 +249,8 @@ impl State {
         let mut details = Some(details);
         let entry = |record| Entry { record, details: details.take() };
         let entries = records.into_iter().map(entry).collect();
-        let files = (self.plan.files)(&self.plan.file_context, &report);
-        self.commit(myself, files, entries, Vec::new());
+        let files = self.work.folders.as_ref().map(|folders| folders.files(&report));
+        self.commit(myself, files.unwrap_or_default(), entries, Vec::new());
     }
 
     fn commit(
@@ -271,11 +270,11 @@ impl State {
             let _ = coordinator.cast(message);
         });
         self.commits_under_way += 1;
-        self.plan.store.submit(Job { files, entries, then });
+        self.work.store.submit(Job { files, entries, then });
     }
 
     fn count(&self, records: &[Record]) {
-        let tally = &self.plan.tally;
+        let tally = &self.work.tally;
         let mut ended = false;
         for record in records {
             if let Record::Terminal { outcome, .. } = record {
@@ -295,8 +294,8 @@ impl State {
     }
 
     fn set_alarm(&mut self, myself: &ActorRef<Message>) {
-        if let Some(at) = self.plan.ledger.next_ready_at()
-            && self.plan.ledger.running() < self.plan.slots
+        if let Some(at) = self.work.ledger.next_ready_at()
+            && self.work.ledger.running() < self.work.slots
             && self.alarm.is_none_or(|alarm| at < alarm)
         {
             self.alarm = Some(at);
@@ -305,8 +304,8 @@ impl State {
     }
 
     fn tell_end(&mut self) {
-        let idle = self.plan.ledger.running() == 0 && self.commits_under_way == 0;
-        let complete = self.plan.ledger.is_complete();
+        let idle = self.work.ledger.running() == 0 && self.commits_under_way == 0;
+        let complete = self.work.ledger.is_complete();
         if !idle || !(complete || self.draining) {
             return;
         }

@@ -16,15 +16,7 @@ use std::time::{Duration, Instant};
 
 use orcapack_tasks::outcome::{FailureClass, Outcome};
 
-/// How often a rollout may be attempted again after an infrastructure failure, by class.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RetryLimits(pub [u32; FailureClass::ALL.len()]);
-
-impl RetryLimits {
-    pub fn of(&self, class: FailureClass) -> u32 {
-        self.0[class as usize]
-    }
-}
+use crate::config::RetryLimits;
 
 /// The first retry waits this long, each further one twice as long as the one before.
 const BACKOFF_MIN: Duration = Duration::from_secs(1);

@@ -7,10 +7,6 @@ fn failure(class: FailureClass) -> Outcome {
     Outcome::InfrastructureFailure { class, message: "x".into() }
 }
 
-fn limits(each: u32) -> RetryLimits {
-    RetryLimits([each; FailureClass::ALL.len()])
-}
-
 fn terminals(records: &[Record]) -> Vec<u32> {
     let rollout = |record: &Record| match record {
         Record::Terminal { rollout, .. } => Some(*rollout),
@@ -21,7 +17,7 @@ fn terminals(records: &[Record]) -> Vec<u32> {
 
 #[test]
 fn ac2_a_failure_is_retried_within_its_limit_and_then_ends_without_a_reward() {
-    let mut ledger = Ledger::new(vec![0], limits(2));
+    let mut ledger = Ledger::new(vec![0], RetryLimits::same(2));
     let mut now = Instant::now();
     for attempt in 1..=3 {
         let (rollout, number, fence, _) = ledger.assign(now).unwrap();
@@ -38,7 +34,7 @@ fn ac2_a_failure_is_retried_within_its_limit_and_then_ends_without_a_reward() {
 
 #[test]
 fn ac2_each_class_has_its_own_limit() {
-    let mut ledger = Ledger::new(vec![0], limits(1));
+    let mut ledger = Ledger::new(vec![0], RetryLimits::same(1));
     let now = Instant::now() + BACKOFF_MAX * 10;
     for class in [FailureClass::Oom, FailureClass::Daemon, FailureClass::Grader] {
         let (rollout, _, fence, _) = ledger.assign(now + BACKOFF_MAX).unwrap();
@@ -49,7 +45,7 @@ fn ac2_each_class_has_its_own_limit() {
 
 #[test]
 fn ac3_a_stale_fence_is_refused_and_changes_nothing() {
-    let mut ledger = Ledger::new(vec![0], limits(5));
+    let mut ledger = Ledger::new(vec![0], RetryLimits::same(5));
     let now = Instant::now();
     let (rollout, _, old, _) = ledger.assign(now).unwrap();
     ledger.interrupt(rollout, old).unwrap();
@@ -64,7 +60,7 @@ fn ac3_a_stale_fence_is_refused_and_changes_nothing() {
 
 #[test]
 fn ac4_a_group_without_an_image_is_cancelled_once_and_others_go_on() {
-    let mut ledger = Ledger::new(vec![0, 1, 0, 1, 0], limits(0));
+    let mut ledger = Ledger::new(vec![0, 1, 0, 1, 0], RetryLimits::same(0));
     let now = Instant::now();
     let (first, _, fence, _) = ledger.assign(now).unwrap();
     let (second, _, other, _) = ledger.assign(now).unwrap();
@@ -81,7 +77,7 @@ fn ac4_a_group_without_an_image_is_cancelled_once_and_others_go_on() {
 
 #[test]
 fn ac4_a_lost_member_alone_runs_again() {
-    let mut ledger = Ledger::new(vec![0, 0], limits(1));
+    let mut ledger = Ledger::new(vec![0, 0], RetryLimits::same(1));
     let now = Instant::now();
     let (first, _, fence, _) = ledger.assign(now).unwrap();
     let (second, _, other, _) = ledger.assign(now).unwrap();
@@ -158,7 +154,7 @@ proptest! {
         events in proptest::collection::vec(event(), 0..200),
     ) {
         let total = groups.len();
-        let new = || Ledger::new(groups.clone(), limits(2));
+        let new = || Ledger::new(groups.clone(), RetryLimits::same(2));
         let (mut ledger, mut disk) = (new(), Disk::default());
         let mut running: Vec<(u32, u64)> = Vec::new();
         let mut now = Instant::now();

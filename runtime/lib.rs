@@ -1,4 +1,4 @@
-//! The composition root: command line, configuration, run directory, ledger, progress, telemetry.
+//! The composition root: command line, configuration, run directory, ledger, progress, reports.
 
 pub mod cli;
 pub mod config;
@@ -13,12 +13,12 @@ pub mod node;
 pub mod output;
 pub mod plan;
 pub mod progress;
+pub mod record;
+pub mod report;
 pub mod run_dir;
 pub mod status;
 pub mod store;
-pub mod tasks_command;
-pub mod telemetry;
-//! The composition root: reports.
-pub mod report;
 pub mod summary;
 pub mod table;
+pub mod tasks_command;
+pub mod telemetry;

@@ -12,7 +12,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use orcapack_actors::agent::AgentKind;
 use orcapack_actors::attempt::Context;
 use orcapack_actors::phase::Board;
 use orcapack_actors::pool::Pool;
@@ -22,13 +21,12 @@ use orcapack_actors::start_gate::StartGateConfig;
 use orcapack_tasks::grading::Scheme;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
-use crate::coordinator::{Coordinator, Plan, RunEnd};
+use crate::coordinator::{Coordinator, RunEnd, Work};
 
 /// How environments are made and rollouts are run on a node.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
     pub gate: StartGateConfig,
-    pub agent: AgentKind,
     pub think: Duration,
     pub limits: Limits,
     pub start_timeout: Duration,
@@ -63,7 +61,7 @@ impl Node {
     pub async fn start(
         driver: Arc<dyn Driver>,
         config: NodeConfig,
-        plan: Plan,
+        work: Work,
     ) -> Result<Self, SandboxError> {
         let scope = SweepScope::Run {
             run: config.run.clone(),
@@ -74,7 +72,7 @@ impl Node {
             tracing::info!(?swept, "removed what an earlier start of this run left");
         }
         let run = config.run.clone();
-        Self::spawn(driver, run, config, plan).await.map_err(|error| {
+        Self::spawn(driver, run, config, work).await.map_err(|error| {
             let class = orcapack_tasks::outcome::FailureClass::Internal;
             SandboxError::new(class, format!("the node does not start: {error}"))
         })
@@ -84,16 +82,15 @@ impl Node {
         driver: Arc<dyn Driver>,
         run: String,
         config: NodeConfig,
-        plan: Plan,
+        work: Work,
     ) -> Result<Self, ractor::SpawnErr> {
         let board = Arc::new(Board::default());
         let (root, _) = Actor::spawn(None, NodeActor, ()).await?;
         let pool = Pool::spawn(driver.clone(), config.gate, board.clone(), root.get_cell()).await?;
-        let coordinator = Coordinator::spawn(plan, root.get_cell()).await?;
+        let coordinator = Coordinator::spawn(work, root.get_cell()).await?;
         let context = Arc::new(Context {
             pool: pool.clone(),
             board: board.clone(),
-            agent: config.agent,
             think: config.think,
             limits: config.limits,
             start_timeout: config.start_timeout,

@@ -12,7 +12,7 @@ CREATE TABLE rollouts (
     task        TEXT NOT NULL,
     task_digest TEXT NOT NULL,
     group_id    INTEGER NOT NULL, -- the rollouts of one task are a group
-    sample      INTEGER NOT NULL  -- which of its group, from 0
+    agent       TEXT NOT NULL     -- who solves it
 ) STRICT;
 
 -- Every attempt that was ever dispatched (AC-1: inserted before it was).

@@ -42,7 +42,8 @@ pub struct PlannedRollout {
     pub task: String,
     pub task_digest: String,
     pub group: u32,
-    pub sample: u32,
+    /// Who solves it.
+    pub agent: String,
 }
 
 /// A record, and what else is worth keeping of an attempt that ended.
@@ -238,16 +239,17 @@ fn write_details(
 fn create(connection: &mut Connection, plan: &[PlannedRollout]) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
     transaction.execute_batch(include_str!("schema.sql"))?;
-    let sql = "INSERT INTO rollouts (rollout, task, task_digest, group_id, sample) VALUES (?, ?, ?, ?, ?)";
+    let sql =
+        "INSERT INTO rollouts (rollout, task, task_digest, group_id, agent) VALUES (?, ?, ?, ?, ?)";
     for (rollout, planned) in plan.iter().enumerate() {
-        let PlannedRollout { task, task_digest, group, sample } = planned;
+        let PlannedRollout { task, task_digest, group, agent } = planned;
         let rollout = db_int(rollout as u64);
         transaction.prepare_cached(sql)?.execute(params![
             rollout,
             task,
             task_digest,
             group,
-            sample
+            agent
         ])?;
     }
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
@@ -261,14 +263,14 @@ fn check_plan(
     plan: &[PlannedRollout],
 ) -> Result<(), StoreError> {
     let sqlite = |source| StoreError::Sqlite { path: path.to_owned(), source };
-    let sql = "SELECT task, task_digest, group_id, sample FROM rollouts ORDER BY rollout";
+    let sql = "SELECT task, task_digest, group_id, agent FROM rollouts ORDER BY rollout";
     let mut statement = connection.prepare(sql).map_err(sqlite)?;
     let rows = statement.query_map([], |row| {
         Ok(PlannedRollout {
             task: row.get(0)?,
             task_digest: row.get(1)?,
             group: row.get(2)?,
-            sample: row.get(3)?,
+            agent: row.get(3)?,
         })
     });
     let found: Vec<PlannedRollout> = rows.and_then(Iterator::collect).map_err(sqlite)?;

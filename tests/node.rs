@@ -5,9 +5,9 @@ mod support;
 use std::time::Duration;
 
 use orcapack::coordinator::RunEnd;
-use orcapack_actors::agent::AgentKind;
 use orcapack_actors::fake::{FakeDriver, FakeTimes};
 use orcapack_actors::sandbox::{SandboxError, Swept};
+use orcapack_tasks::admission::TrialKind;
 use orcapack_tasks::{FailureClass, Outcome};
 use support::{Ended, Run};
 
@@ -33,11 +33,11 @@ fn failed_attempts(ended: &Ended) -> Vec<FailureClass> {
 
 #[tokio::test]
 async fn the_oracle_passes_nop_and_known_bad_do_not_and_nothing_is_left() {
-    let expectations =
-        [(AgentKind::Oracle, ONE), (AgentKind::Nop, ZERO), (AgentKind::KnownBad, ZERO)];
+    let wrong = TrialKind::KnownBad("wrong".into());
+    let expectations = [(TrialKind::Oracle, ONE), (TrialKind::Nop, ZERO), (wrong, ZERO)];
     for (agent, expected) in expectations {
         let (dir, driver) = (tempfile::tempdir().unwrap(), FakeDriver::default());
-        let run = Run { agent, ..Run::new(dir.path(), 5, 3, 4) };
+        let run = Run { agent: agent.clone(), ..Run::new(dir.path(), 5, 3, 4) };
         let ended = run.to_end(&driver).await;
         assert_eq!(ended.end, RunEnd::Complete);
         assert_eq!(outcomes(&ended), vec![expected; 15], "{agent}");

@@ -4,20 +4,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use orcapack::coordinator::{FileContext, Plan, RunEnd, Tally};
-use orcapack::ledger::{Ledger, RetryLimits};
+use orcapack::config::RetryLimits;
+use orcapack::coordinator::{Rollout, RunEnd, Tally, Work};
+use orcapack::ledger::Ledger;
 use orcapack::node::{Node, NodeConfig};
 use orcapack::store::{AttemptRow, PlannedRollout, ResultRow, Store};
-use orcapack_actors::agent::AgentKind;
 use orcapack_actors::fake::FakeDriver;
 use orcapack_actors::sandbox::{Limits, Swept};
 use orcapack_actors::start_gate::StartGateConfig;
+use orcapack_tasks::FileTree;
+use orcapack_tasks::admission::TrialKind;
 use orcapack_tasks::grading::Scheme;
 use orcapack_tasks::task::{
     AgentSpec, EnvironmentSpec, Format, Grading, ImageSource, NetworkPolicy, RewardStrategy,
     Solution, Step, Task, VerifierMode, VerifierSpec,
 };
-use orcapack_tasks::{FailureClass, FileTree};
 
 /// A plain task that the fake sandbox can solve.
 pub fn task(name: &str) -> Task {
@@ -80,7 +81,7 @@ pub struct Run<'a> {
     pub tasks: Vec<Arc<Task>>,
     pub samples: u32,
     pub slots: usize,
-    pub agent: AgentKind,
+    pub agent: TrialKind,
     pub retries: u32,
 }
 
@@ -95,39 +96,33 @@ pub struct Ended {
 impl<'a> Run<'a> {
     pub fn new(dir: &'a Path, tasks: usize, samples: u32, slots: usize) -> Self {
         let tasks = (0..tasks).map(|n| Arc::new(task(&format!("task-{n}")))).collect();
-        Self { dir, tasks, samples, slots, agent: AgentKind::Oracle, retries: 3 }
+        Self { dir, tasks, samples, slots, agent: TrialKind::Oracle, retries: 3 }
     }
 
     pub async fn start(&self, driver: &FakeDriver) -> Node {
         let (mut rollouts, mut planned) = (Vec::new(), Vec::new());
-        for sample in 0..self.samples {
+        for _ in 0..self.samples {
             for (group, task) in (0..).zip(&self.tasks) {
-                rollouts.push((task.clone(), sample));
+                rollouts.push(Rollout { task: task.clone(), agent: self.agent.clone() });
                 planned.push(PlannedRollout {
                     task: task.name.clone(),
                     task_digest: task.digest.to_string(),
                     group,
-                    sample,
+                    agent: self.agent.to_string(),
                 });
             }
         }
         let opened = Store::open(&self.db(), &planned).expect("the ledger opens");
-        let limits = RetryLimits([self.retries; FailureClass::ALL.len()]);
+        let limits = RetryLimits::same(self.retries);
         let mut ledger = Ledger::new(planned.iter().map(|p| p.group).collect(), limits);
         let records = ledger.resume(&opened.past);
-        let plan = Plan {
+        let work = Work {
             rollouts,
             slots: self.slots,
             store: opened.store,
             ledger,
             interrupted: records,
-            files: |_, _| Vec::new(),
-            file_context: FileContext {
-                trajectories: self.dir.into(),
-                logs: self.dir.into(),
-                agent: "oracle".into(),
-                run: "test".into(),
-            },
+            folders: None,
             tally: Arc::new(Tally::default()),
         };
         let config = NodeConfig {
@@ -137,7 +132,6 @@ impl<'a> Run<'a> {
                 breaker_failures: 3,
                 breaker_cooldown: Duration::from_millis(10),
             },
-            agent: self.agent,
             think: Duration::ZERO,
             limits: Limits { cpus: 1.0, memory_bytes: 1 << 20, pids: 64, storage_bytes: 1 << 20 },
             start_timeout: Duration::from_secs(10),
@@ -149,7 +143,7 @@ impl<'a> Run<'a> {
             node: "node".into(),
             incarnation: opened.incarnation,
         };
-        Node::start(Arc::new(driver.clone()), config, plan).await.expect("the node starts")
+        Node::start(Arc::new(driver.clone()), config, work).await.expect("the node starts")
     }
 
     pub async fn finish(&self, node: Node) -> Ended {
