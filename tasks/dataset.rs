@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::caps::SEARCH_DEPTH_MAX;
@@ -31,8 +32,10 @@ pub struct LoadOptions<'a> {
 ///
 /// An error is one of the data set as a whole: it cannot be read, or has no tasks at all.
 pub fn load(path: &Path, options: &LoadOptions<'_>) -> Result<DataSet, Defects> {
-    let metadata = fs::metadata(path)
-        .map_err(|error| Defect::new(path, "a data set's folder or CSV file", error.to_string()))?;
+    let metadata = fs::metadata(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Defect::new(path, "a data set's folder or CSV file", "nothing"),
+        _ => Defect::new(path, "a data set's folder or CSV file", error.to_string()),
+    })?;
     let mut set = DataSet {
         name: path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
         tasks: Vec::new(),
@@ -42,7 +45,6 @@ pub fn load(path: &Path, options: &LoadOptions<'_>) -> Result<DataSet, Defects> 
         let rows = orca_csv::read(path)?;
         set.tasks = rows.tasks;
         set.defects = rows.defects;
-        set.refuse_duplicates();
     } else if metadata.is_dir() {
         set.name = folder_name(path).unwrap_or_default();
         load_folder(path, options, &mut set)?;
@@ -52,11 +54,14 @@ pub fn load(path: &Path, options: &LoadOptions<'_>) -> Result<DataSet, Defects> 
     }
     set.tasks.sort_by(|a, b| a.name.cmp(&b.name));
     if set.tasks.is_empty() && set.defects.is_empty() {
-        let expected = format!(
-            "a task ({} or {}) here or in a folder at most {SEARCH_DEPTH_MAX} deep, or rows",
-            harbor::CONFIG_FILE,
-            terminal_bench::CONFIG_FILE
-        );
+        let expected = if metadata.is_file() {
+            "rows with tasks".to_owned()
+        } else {
+            let (harbor, terminal_bench) = (harbor::CONFIG_FILE, terminal_bench::CONFIG_FILE);
+            format!(
+                "tasks (folders with {harbor} or {terminal_bench}) at most {SEARCH_DEPTH_MAX} deep"
+            )
+        };
         return Err(Defect::new(path, expected, "none").into());
     }
     Ok(set)

@@ -3,7 +3,7 @@
 //! Read as Harbor 0.25 reads them, but strictly: an unknown key is refused, and so is what cannot be run here.
 //! One extension of our own: `known-bad/NAME.sh` are wrong solutions, which admission demands to fail.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -212,8 +212,9 @@ impl<'d> Reader<'d, '_> {
             return None;
         }
         let files = self.folder.tree(path);
-        if files.get("solve.sh").is_none() {
-            self.folder.report(&format!("{path}/solve.sh"), "the script that solves it", "nothing");
+        let script = format!("{path}/solve.sh");
+        if !self.folder.has(&script) {
+            self.folder.report(&script, "the script that solves it", "nothing");
         }
         Some(Solution { files, env })
     }
@@ -225,11 +226,11 @@ impl<'d> Reader<'d, '_> {
         tests: FileTree,
         prefix: &str,
     ) -> VerifierSpec {
-        if tests.get("test.sh").is_none() {
-            let path = format!("{prefix}tests/test.sh");
-            self.folder.report(&path, "the script that grades", "nothing");
+        let script = format!("{prefix}tests/test.sh");
+        if !self.folder.has(&script) && !self.folder.has("tests/test.sh") {
+            self.folder.report(&script, "the script that grades", "nothing");
         }
-        let mut merged = std::collections::BTreeMap::new();
+        let mut merged = BTreeMap::new();
         for section in sections.iter().rev() {
             merged.extend(env(section, self.lookup));
             phase_network(section, environment.network);

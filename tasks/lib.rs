@@ -33,6 +33,8 @@ pub mod manifest;
 pub mod select;
 
 #[cfg(test)]
+mod bad_input_tests;
+#[cfg(test)]
 mod fixture;
 
 pub use dataset::DataSet;

@@ -55,11 +55,20 @@ pub fn read(path: &Path) -> Result<Rows, Defects> {
     let headers = reader.headers().map_err(|error| fault("a row of columns", error.to_string()))?;
     let columns = columns(path, headers)?;
     let mut rows = Rows::default();
+    let mut ids = BTreeMap::new();
     for record in reader.records() {
         match record {
             Ok(record) => {
                 let row = Row { file: path, columns: &columns, record: &record };
-                match row.task() {
+                let first = *ids.entry(row.label()).or_insert(row.line());
+                let task = row.task().and_then(|task| {
+                    if first == row.line() {
+                        return Ok(task);
+                    }
+                    let found = format!("that of line {first}");
+                    Err(row.defect("task_id", "an id that no other row has", found).into())
+                });
+                match task {
                     Ok(task) => rows.tasks.push(task),
                     Err(defects) => rows.defects.push((row.label(), defects)),
                 }

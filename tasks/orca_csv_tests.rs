@@ -33,7 +33,8 @@ fn rows(rows: &[Vec<(String, String)>]) -> Rows {
 }
 
 fn fault(changes: &[(&str, &str)]) -> String {
-    let fixture = Fixture::new().file("a.csv", orca_csv(&[row(&[]), row(changes)]));
+    let first = row(&[("task_id", "other")]);
+    let fixture = Fixture::new().file("a.csv", orca_csv(&[first, row(changes)]));
     let rows = read(&fixture.at("a.csv")).unwrap();
     rows.defects.iter().map(|(_, defects)| fixture.relative(defects)).collect()
 }
