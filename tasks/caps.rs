@@ -1,4 +1,5 @@
-//! Limits on what a task may hold. A data set comes from strangers: nothing in it is read without a bound.
+//! Limits on what a task may hold. A data set comes from strangers: nothing in it is read without a
+//! bound.
 
 /// One file, in bytes.
 pub const FILE_BYTES_MAX: u64 = 64 << 20;

@@ -1,6 +1,7 @@
 //! `${VAR}` and `${VAR:-default}` in the values of a task's environment variables.
 
-/// Where the values of `${VAR}` come from. Never the process environment by itself: the caller says so.
+/// Where the values of `${VAR}` come from. Never the process environment by itself: the caller says
+/// so.
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// The text with every `${VAR}` replaced. The error says what was found instead of a value.

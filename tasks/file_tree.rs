@@ -154,3 +154,49 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         text
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn only_paths_that_stay_below_are_plain() {
+        for path in ["a", "a/b.c", ".hidden", "a b/..c"] {
+            assert!(FileTree::is_plain_path(path), "{path}");
+        }
+        for path in ["", "/a", "a/", "a//b", "..", "a/../b", "./a", "a\\b", "a\0"] {
+            assert!(!FileTree::is_plain_path(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_digest_tells_paths_modes_and_contents_apart() {
+        let digest = |files: &[(&str, &str, bool)]| {
+            let mut tree = FileTree::default();
+            files.iter().for_each(|(path, text, mode)| tree.insert(*path, text.as_bytes(), *mode));
+            tree.digest()
+        };
+        let one = digest(&[("a", "1", false), ("b", "2", false)]);
+        assert_eq!(one, digest(&[("b", "2", false), ("a", "1", false)]));
+        for other in [
+            digest(&[("a", "2", false), ("b", "1", false)]),
+            digest(&[("a", "1", true), ("b", "2", false)]),
+            digest(&[("a", "1", false)]),
+            digest(&[("a", "1", false), ("c", "2", false)]),
+        ] {
+            assert_ne!(one, other);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_digest_is_read_as_it_is_printed(bytes: [u8; 32], other in "\\PC{0,80}") {
+            prop_assert_eq!(Digest(bytes).to_string().parse(), Ok(Digest(bytes)));
+            if let Ok(digest) = other.parse::<Digest>() {
+                prop_assert_eq!(digest.to_string(), other);
+            }
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! Folders for tests: files by their paths, in a temporary folder that goes away with the fixture.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub(crate) struct Fixture(tempfile::TempDir);
 
@@ -57,9 +57,8 @@ impl Fixture {
 
     /// A message with the fixture's paths made relative.
     pub(crate) fn relative(&self, message: impl ToString) -> String {
-        let root = format!("{}/", self.0.path().display());
-        let bare = Path::new(&root).display().to_string();
-        message.to_string().replace(&root, "").replace(bare.trim_end_matches('/'), ".")
+        let root = self.0.path().display().to_string();
+        message.to_string().replace(&format!("{root}/"), "").replace(&root, ".")
     }
 }
 

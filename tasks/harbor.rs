@@ -1,9 +1,10 @@
 //! Harbor task directories, the native format (schema 1.0 to 1.4), with one step or several.
 //!
-//! Read as Harbor 0.25 reads them, but strictly: an unknown key is refused, and so is what cannot be run here.
-//! One extension of our own: `known-bad/NAME.sh` are wrong solutions, which admission demands to fail.
+//! Read as Harbor 0.25 reads them, but strictly: an unknown key is refused, and so is what cannot
+//! be run here. One extension of our own: `known-bad/NAME.sh` are wrong solutions, which admission
+//! demands to fail.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,9 +14,9 @@ use crate::env_template::Lookup;
 use crate::file_tree::{Digest, FileTree};
 use crate::folder::TaskFolder;
 use crate::harbor_environment::{TIMEOUT_SEC, env, environment, healthcheck, phase_network};
+use crate::harbor_verifier::{all, only_main_service, verifier};
 use crate::task::{
-    AgentSpec, Collect, EnvironmentSpec, Format, Grading, ImageSource, RewardStrategy, Solution,
-    Step, Task, VerifierMode, VerifierSpec,
+    AgentSpec, EnvironmentSpec, Format, NetworkPolicy, RewardStrategy, Solution, Step, Task,
 };
 use crate::task_digest;
 use crate::toml_doc::TomlDoc;
@@ -178,11 +179,15 @@ impl<'d> Reader<'d, '_> {
             tests.overlay(&self.folder.tree(&format!("{prefix}tests")));
             kept.extend(artifacts(section));
         }
+        let script = format!("{prefix}tests/test.sh");
+        if !self.folder.has(&script) && !self.folder.has("tests/test.sh") {
+            self.folder.report(&script, "the script that grades", "nothing");
+        }
         Step {
             name: of.as_ref().map(|(name, _)| (*name).to_owned()).unwrap_or_default(),
             instruction: self.instruction(&format!("{prefix}instruction.md")),
             agent: agent(&agents, base.environment.network),
-            verifier: self.verifier(&verifiers, &base.environment, tests, &prefix),
+            verifier: verifier(&verifiers, &base.environment, tests, self.lookup),
             solution: self.solution(&format!("{prefix}solution")),
             workdir_files: if of.is_some() {
                 self.folder.tree(&format!("{prefix}workdir"))
@@ -219,72 +224,6 @@ impl<'d> Reader<'d, '_> {
         Some(Solution { files, env })
     }
 
-    fn verifier(
-        &mut self,
-        sections: &[Section<'d>],
-        environment: &EnvironmentSpec,
-        tests: FileTree,
-        prefix: &str,
-    ) -> VerifierSpec {
-        let script = format!("{prefix}tests/test.sh");
-        if !self.folder.has(&script) && !self.folder.has("tests/test.sh") {
-            self.folder.report(&script, "the script that grades", "nothing");
-        }
-        let mut merged = BTreeMap::new();
-        for section in sections.iter().rev() {
-            merged.extend(env(section, self.lookup));
-            phase_network(section, environment.network);
-        }
-        let timeouts =
-            all(sections, |section| section.opt_duration_sec("timeout_sec", TIMEOUT_SEC));
-        let collect =
-            all(sections, |section| Some(collect(section)).filter(|collect| !collect.is_empty()));
-        VerifierSpec {
-            timeout: timeouts.unwrap_or(Duration::from_secs(600)),
-            user: all(sections, |section| section.opt_name_or_id("user")),
-            env: merged,
-            mode: self.verifier_mode(sections, environment, &tests),
-            tests,
-            script: "/tests/test.sh".to_owned(),
-            grading: Grading::RewardFile,
-            collect: collect.unwrap_or_default(),
-        }
-    }
-
-    fn verifier_mode(
-        &self,
-        sections: &[Section<'d>],
-        environment: &EnvironmentSpec,
-        tests: &FileTree,
-    ) -> VerifierMode {
-        let names = [("shared", false), ("separate", true)];
-        let mode = all(sections, |section| {
-            let separate = section.opt_one_of("environment_mode", &names);
-            if section.has("environment") && separate == Some(false) {
-                section.refuse("environment", "no environment of its own for \"shared\"", "one");
-            }
-            separate.or(section.has("environment").then_some(true))
-        });
-        let own = all(sections, |section| {
-            let section = section.opt_section("environment")?;
-            Some(crate::harbor_environment::environment(
-                &section,
-                tests.clone(),
-                "tests",
-                self.lookup,
-            ))
-        });
-        if !mode.unwrap_or(false) {
-            return VerifierMode::Shared;
-        }
-        // As in Harbor, a Dockerfile among the tests makes the verifier's image.
-        let built = tests.get("Dockerfile").map(|_| EnvironmentSpec {
-            image: ImageSource::Dockerfile(tests.clone()),
-            ..environment.clone()
-        });
-        VerifierMode::Separate(own.or(built).map(Box::new))
-    }
-
     fn known_bad(&mut self) -> Vec<(String, FileTree)> {
         let mut known_bad = Vec::new();
         for (path, entry) in self.folder.tree("known-bad").iter() {
@@ -311,31 +250,13 @@ pub(crate) fn folder_name(dir: &Path) -> Option<String> {
     Some(dir.file_name()?.to_str()?.to_owned())
 }
 
-/// The first that a section gives, after asking them all, so that the key is known in each.
-fn all<'d, T>(sections: &[Section<'d>], read: impl Fn(&Section<'d>) -> Option<T>) -> Option<T> {
-    let given: Vec<Option<T>> = sections.iter().map(read).collect();
-    given.into_iter().flatten().next()
-}
-
-fn agent(sections: &[Section<'_>], network: crate::task::NetworkPolicy) -> AgentSpec {
+fn agent(sections: &[Section<'_>], network: NetworkPolicy) -> AgentSpec {
     sections.iter().for_each(|section| phase_network(section, network));
     let timeout = all(sections, |section| section.opt_duration_sec("timeout_sec", TIMEOUT_SEC));
     AgentSpec {
         timeout: timeout.unwrap_or(AGENT_TIMEOUT),
         user: all(sections, |section| section.opt_name_or_id("user")),
     }
-}
-
-fn collect(section: &Section<'_>) -> Vec<Collect> {
-    let collect = |section: Section<'_>| {
-        only_main_service(&section);
-        Collect {
-            command: section.string("command"),
-            timeout: section.duration_sec_or("timeout_sec", Duration::from_secs(60), TIMEOUT_SEC),
-            user: section.opt_name_or_id("user"),
-        }
-    };
-    section.sections("collect").into_iter().map(collect).collect()
 }
 
 fn artifacts(section: &Section<'_>) -> Vec<String> {
@@ -369,13 +290,6 @@ fn artifacts(section: &Section<'_>) -> Vec<String> {
         }
     }
     sources
-}
-
-fn only_main_service(section: &Section<'_>) {
-    if let Some(service) = section.opt_string("service").filter(|service| service != "main") {
-        let expected = "\"main\", the only service that is run";
-        section.refuse("service", expected, format!("{service:?}"));
-    }
 }
 
 /// A number, or Harbor's table of thresholds by key, of which we grade `reward` alone.

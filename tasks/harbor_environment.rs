@@ -119,7 +119,8 @@ fn image(section: &Section<'_>, context: FileTree, context_name: &str) -> ImageS
     }
 }
 
-/// Whether the context has a Dockerfile that builds on something; the error says what was found instead.
+/// Whether the context has a Dockerfile that builds on something; the error says what was found
+/// instead.
 pub(crate) fn check_dockerfile(context: &FileTree) -> Result<(), String> {
     let dockerfile = context.get("Dockerfile").ok_or("no Dockerfile")?;
     let text = dockerfile.read().map_err(|error| error.to_string())?;
@@ -165,7 +166,8 @@ fn refuse_unsupported(section: &Section<'_>) {
     }
 }
 
-/// The policy, from `network_mode` or from the older `allow_internet`. Harbor's default is `public`.
+/// The policy, from `network_mode` or from the older `allow_internet`. Harbor's default is
+/// `public`.
 fn network(section: &Section<'_>) -> NetworkPolicy {
     let mode = network_mode(section);
     let allowed = section.opt_bool("allow_internet");

@@ -1,8 +1,10 @@
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::fixture::Fixture;
-use crate::task::NetworkPolicy;
+use crate::task::{Grading, ImageSource, VerifierMode};
 
 fn no_variables(_: &str) -> Option<String> {
     None
@@ -248,4 +250,28 @@ fn large_files_stay_on_disk_and_are_checked_when_read() {
     assert_eq!(&*entry.read().unwrap(), large.as_slice());
     let _changed = fixture.file("a/environment/large", "small now");
     assert!(entry.read().unwrap_err().to_string().ends_with("has changed since the task was read"));
+}
+
+/// Lines of a `task.toml` that are each fine or foul, in any order.
+fn any_config() -> impl Strategy<Value = String> {
+    let tables = "\\[(environment|agent|verifier|task|metadata|solution|steps|environment.healthcheck)\\]\
+                  |\\[\\[(steps|artifacts|verifier.collect|environment.mcp_servers)\\]\\]";
+    let keys = "(timeout_sec|env|name|memory|memory_mb|cpus|user|artifacts|network_mode|healthcheck|\
+                environment|steps|collect|min_reward|tags|retries|schema_version)";
+    let values = "[0-9]{1,25}|-?[0-9]\\.[0-9]|1e400|nan|inf|true|\\[\\]|\\{ ?\\}|\\[1, \"a\"\\]|\
+                  \"(public|9G|\\$\\{A|\\$\\{A:-b\\}|\\.\\./x|org/name)?\"|1979-05-27";
+    let line = prop_oneof![
+        tables.prop_map(|table| table),
+        (keys, values).prop_map(|(key, value)| format!("{key} = {value}")),
+    ];
+    proptest::collection::vec(line, 0..8).prop_map(|lines| lines.join("\n"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+    #[test]
+    fn no_config_makes_reading_panic(config in any_config()) {
+        let fixture = Fixture::harbor("a").file("a/task.toml", config);
+        let _ = read(&fixture.at("a"), &no_variables);
+    }
 }

@@ -32,8 +32,11 @@ pub mod toml_doc;
 pub mod toml_section;
 pub mod yaml_doc;
 
+mod compose;
 pub mod harbor;
 mod harbor_environment;
+mod harbor_toml;
+mod harbor_verifier;
 pub mod orca_csv;
 pub mod terminal_bench;
 

@@ -1,4 +1,5 @@
-//! Harbor's data set manifest, `dataset.toml`: which tasks belong to a data set, each by name and digest.
+//! Harbor's data set manifest, `dataset.toml`: which tasks belong to a data set, each by name and
+//! digest.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -69,7 +70,8 @@ impl Manifest {
         doc.finish(Self { name, tasks, file: file.to_owned() })
     }
 
-    /// The manifest of the data set as it is on disk now; an error where a task's files cannot be read.
+    /// The manifest of the data set as it is on disk now; an error where a task's files cannot be
+    /// read.
     pub fn of(set: &DataSet) -> io::Result<Self> {
         let entry = |task: &Task| {
             Ok(Entry { name: task.name.clone(), digest: package_digest(task)?, line: None })
@@ -94,8 +96,9 @@ impl Manifest {
         toml::to_string(&written).unwrap_or_default()
     }
 
-    /// Of the tasks that were found, no two of one name, those that are listed, unchanged. The others are left out without a word;
-    /// what is listed and not there, or there and changed, is a defect.
+    /// Of the tasks that were found, no two of one name, those that are listed, unchanged. The
+    /// others are left out without a word; what is listed and not there, or there and changed, is a
+    /// defect.
     pub fn verify(&self, found: Vec<Task>) -> (Vec<Task>, Vec<(String, Defects)>) {
         let mut by_name: BTreeMap<String, Task> =
             found.into_iter().map(|task| (task.name.clone(), task)).collect();
@@ -149,8 +152,9 @@ struct TaskToml<'a> {
     digest: String,
 }
 
-/// The digest of a task in a manifest. For a Harbor folder, Harbor's own: SHA-256 over a line `PATH NUL SHA-256 LF`
-/// for each packaged file, sorted by path. Other formats have no packages; theirs is [`Task::digest`].
+/// The digest of a task in a manifest. For a Harbor folder, Harbor's own: SHA-256 over a line `PATH
+/// NUL SHA-256 LF` for each packaged file, sorted by path. Other formats have no packages; theirs
+/// is [`Task::digest`].
 pub fn package_digest(task: &Task) -> io::Result<Digest> {
     if task.format != Format::Harbor {
         return Ok(task.digest);

@@ -1,6 +1,7 @@
 //! "Did you mean": the known name that is nearest to one that was mistyped.
 
-/// The candidate with the fewest typing errors against `name`, if a third of its letters are right at all.
+/// The candidate with the fewest typing errors against `name`, if a third of its letters are right
+/// at all.
 pub fn nearest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let limit = (name.chars().count() / 3).max(1);
     candidates
@@ -11,7 +12,8 @@ pub fn nearest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) ->
         .map(|(_, candidate)| candidate)
 }
 
-/// Optimal string alignment: insertions, deletions, substitutions and swaps of neighbours, each counting 1.
+/// Optimal string alignment: insertions, deletions, substitutions and swaps of neighbours, each
+/// counting 1.
 pub fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut before_last = vec![0; b.len() + 1];

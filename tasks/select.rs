@@ -24,8 +24,8 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Keeps the selected tasks. What selects nothing is a typing error and therefore a defect; `source` is the
-    /// data set, for the messages.
+    /// Keeps the selected tasks. What selects nothing is a typing error and therefore a defect;
+    /// `source` is the data set, for the messages.
     pub fn apply(&self, tasks: Vec<Task>, source: &Path) -> Result<Vec<Task>, Defects> {
         let mut defects = Defects::default();
         let include = globs("include", &self.include, &tasks, source, &mut defects);

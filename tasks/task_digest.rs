@@ -8,7 +8,8 @@ use crate::task::{
     VerifierMode, VerifierSpec,
 };
 
-/// SHA-256 over a JSON text of all that a task holds but its name, source and format; files by their digests.
+/// SHA-256 over a JSON text of all that a task holds but its name, source and format; files by
+/// their digests.
 pub fn of(task: &Task) -> Digest {
     let known_bad: Vec<Value> =
         task.known_bad.iter().map(|(name, files)| json!([name, tree(files)])).collect();

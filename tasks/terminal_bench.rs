@@ -1,4 +1,5 @@
-//! Terminal-Bench 1 task directories: `task.yaml`, a Dockerfile beside it, `run-tests.sh` and `tests/`.
+//! Terminal-Bench 1 task directories: `task.yaml`, a Dockerfile beside it, `run-tests.sh` and
+//! `tests/`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,15 +8,16 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::caps::TASK_CONFIG_BYTES_MAX;
+use crate::compose;
 use crate::defect::{Defect, Defects};
-use crate::env_template::{Lookup, resolve};
+use crate::env_template::Lookup;
 use crate::file_tree::{Digest, FileTree};
 use crate::folder::TaskFolder;
 use crate::harbor::folder_name;
 use crate::harbor_environment::{TIMEOUT_SEC, check_dockerfile};
 use crate::task::{
-    AgentSpec, EnvironmentSpec, Format, Grading, ImageSource, NetworkPolicy, RewardStrategy,
-    Solution, Step, Task, VerifierMode, VerifierSpec,
+    AgentSpec, EnvironmentSpec, Format, Grading, ImageSource, RewardStrategy, Solution, Step, Task,
+    VerifierMode, VerifierSpec,
 };
 use crate::task_digest;
 use crate::toml_section::Section;
@@ -23,10 +25,9 @@ use crate::yaml_doc;
 
 pub const CONFIG_FILE: &str = "task.yaml";
 pub const TEST_SCRIPT: &str = "run-tests.sh";
-const COMPOSE_FILE: &str = "docker-compose.yaml";
 /// Of the task's folder, which is the build context too, these never get near an image.
 const NOT_CONTEXT: [&str; 6] =
-    [CONFIG_FILE, COMPOSE_FILE, "solution.sh", "solution.yaml", TEST_SCRIPT, "tests"];
+    [CONFIG_FILE, compose::FILE, "solution.sh", "solution.yaml", TEST_SCRIPT, "tests"];
 
 /// Reads a task's directory; `lookup` gives the values of `${VAR}` in its compose file.
 pub fn read(dir: &Path, lookup: Lookup<'_>) -> Result<Task, Defects> {
@@ -36,7 +37,7 @@ pub fn read(dir: &Path, lookup: Lookup<'_>) -> Result<Task, Defects> {
     };
     let doc = yaml_doc::parse(&folder.path(CONFIG_FILE), &text)?;
     let root = doc.root();
-    let client = compose(&mut folder, lookup);
+    let client = compose::read(&mut folder, lookup);
     let mut task = Task {
         name: folder_name(dir).unwrap_or_else(|| {
             folder.report("", "a folder whose name is UTF-8", format!("{dir:?}"));
@@ -127,7 +128,7 @@ fn tests(folder: &mut TaskFolder) -> FileTree {
     tests
 }
 
-fn environment(folder: &mut TaskFolder, client: Client) -> EnvironmentSpec {
+fn environment(folder: &mut TaskFolder, client: compose::Client) -> EnvironmentSpec {
     let context = folder.tree_of("", &|name| !NOT_CONTEXT.contains(&name));
     if let Err(found) = check_dockerfile(&context) {
         folder.report("Dockerfile", "a Dockerfile with a FROM instruction", found);
@@ -143,127 +144,6 @@ fn environment(folder: &mut TaskFolder, client: Client) -> EnvironmentSpec {
         network: client.network,
         healthcheck: None,
     }
-}
-
-/// What a compose file may say about the one service that the agent works in.
-struct Client {
-    env: BTreeMap<String, String>,
-    network: NetworkPolicy,
-}
-
-/// Accepts the compose file that every task is given, with variables and a cut network of its own, no more.
-fn compose(folder: &mut TaskFolder, lookup: Lookup<'_>) -> Client {
-    let mut client = Client { env: BTreeMap::new(), network: NetworkPolicy::Public };
-    if !folder.has(COMPOSE_FILE) {
-        return client;
-    }
-    let Some(text) = folder.text(COMPOSE_FILE, TASK_CONFIG_BYTES_MAX) else { return client };
-    let doc = match yaml_doc::parse(&folder.path(COMPOSE_FILE), &text) {
-        Ok(doc) => doc,
-        Err(defects) => {
-            folder.append(defects);
-            return client;
-        }
-    };
-    let root = doc.root();
-    root.opt_string("version");
-    let services = root.section("services");
-    for (name, service) in root.section_map("services") {
-        if name == "client" {
-            client = self::client(&service, lookup);
-        } else {
-            service.allow_any_but(&[]);
-            let expected = "the one service `client`, as several are not run together";
-            services.refuse(&name, expected, format!("the service `{name}`"));
-        }
-    }
-    if !services.has("client") {
-        root.refuse("services", "a service `client`", "none");
-    }
-    if let Err(defects) = doc.finish(()) {
-        folder.append(defects);
-    }
-    client
-}
-
-fn client(service: &Section<'_>, lookup: Lookup<'_>) -> Client {
-    service.opt_string("image");
-    service.opt_string("container_name");
-    build(service);
-    let command = if service.is_array("command") {
-        service.strings("command").join(" ")
-    } else {
-        service.string_or("command", "sleep infinity")
-    };
-    if !matches!(
-        command.as_str(),
-        "sleep infinity" | "sh -c sleep infinity" | "bash -c sleep infinity"
-    ) {
-        let expected = "`sleep infinity`, which is what every environment runs";
-        service.refuse("command", expected, format!("`{command}`"));
-    }
-    for volume in service.strings("volumes") {
-        if !volume.starts_with("${T_BENCH_TASK_") {
-            let expected = "only the logs' volumes, as nothing of the host is mounted";
-            service.refuse("volumes", expected, format!("{volume:?}"));
-        }
-    }
-    let networks = [("none", NetworkPolicy::None), ("bridge", NetworkPolicy::Public)];
-    let network = service.one_of_or("network_mode", NetworkPolicy::Public, &networks);
-    Client { env: client_env(service, lookup), network }
-}
-
-fn build(service: &Section<'_>) {
-    if !service.is_table("build") {
-        let context = service.opt_string("build");
-        if context.is_some_and(|context| !matches!(context.as_str(), "." | "./")) {
-            service.refuse("build", "\".\", the task's folder", "another");
-        }
-        return;
-    }
-    let build = service.section("build");
-    for (key, standard) in
-        [("context", [".", "./"]), ("dockerfile", ["Dockerfile", "./Dockerfile"])]
-    {
-        let value = build.opt_string(key);
-        if value.as_ref().is_some_and(|value| !standard.contains(&value.as_str())) {
-            build.refuse(key, &format!("{:?}", standard[0]), format!("{value:?}"));
-        }
-    }
-}
-
-/// `environment`, as a mapping or as a list of `NAME=VALUE`. `TEST_DIR` is the verifier's alone.
-fn client_env(service: &Section<'_>, lookup: Lookup<'_>) -> BTreeMap<String, String> {
-    let mut pairs: Vec<(String, String)> = Vec::new();
-    if service.is_table("environment") {
-        pairs.extend(service.string_map("environment"));
-    } else {
-        for item in service.strings("environment") {
-            match item.split_once('=') {
-                Some((name, value)) => pairs.push((name.to_owned(), value.to_owned())),
-                None => service.refuse("environment", "NAME=VALUE", format!("{item:?}")),
-            }
-        }
-    }
-    let container_side = |name: &str| match name {
-        "T_BENCH_TEST_DIR" => Some("/tests".to_owned()),
-        "T_BENCH_CONTAINER_LOGS_PATH" => Some("/logs".to_owned()),
-        "T_BENCH_CONTAINER_AGENT_LOGS_PATH" => Some("/logs/agent".to_owned()),
-        _ => lookup(name),
-    };
-    let mut env = BTreeMap::new();
-    for (name, template) in pairs.into_iter().filter(|(name, _)| name != "TEST_DIR") {
-        match resolve(&template, &container_side) {
-            Ok(value) => {
-                env.insert(name, value);
-            }
-            Err(found) => {
-                let expected = "a text with ${VAR}s that are set, or ${VAR:-default}";
-                service.refuse("environment", expected, found);
-            }
-        }
-    }
-    env
 }
 
 /// `solution.sh`, or the commands of `solution.yaml` as a script.

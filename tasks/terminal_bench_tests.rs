@@ -1,5 +1,6 @@
 use super::*;
 use crate::fixture::Fixture;
+use crate::task::NetworkPolicy;
 
 const COMPOSE: &str = r#"
 services:

@@ -1,8 +1,8 @@
 //! A TOML document that remembers where each value stands and which keys somebody asked for.
 //!
-//! Reading goes on after a fault, so that a user sees all of them at once:
-//! [`TomlDoc::parse`], then typed values through [`TomlDoc::root`] (a [`Section`]), then
-//! [`TomlDoc::finish`], which gives every defect: wrong values, missing keys, and keys that nobody asked for.
+//! Reading goes on after a fault, so that a user sees all of them at once: [`TomlDoc::parse`], then
+//! typed values through [`TomlDoc::root`] (a [`Section`]), then [`TomlDoc::finish`], which gives
+//! every defect: wrong values, missing keys, and keys that nobody asked for.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -60,7 +60,8 @@ pub(crate) struct Table {
 }
 
 impl TomlDoc {
-    /// Reads `text`; `file` is only named in defects. Every line with a syntax error is reported once.
+    /// Reads `text`; `file` is only named in defects. Every line with a syntax error is reported
+    /// once.
     pub fn parse(file: &Path, text: &str) -> Result<Self, Defects> {
         let (table, errors) = DeTable::parse_recoverable(text);
         let lines = Lines::of(text);
@@ -75,7 +76,8 @@ impl TomlDoc {
                 }
             })
             .collect();
-        // One slip makes the parser stumble several times on a line; the first is what a user must mend.
+        // One slip makes the parser stumble several times on a line; the first is what a user must
+        // mend.
         defects.sort_by_key(|defect| defect.line);
         defects.dedup_by_key(|defect| defect.line);
         let root = Node {
@@ -131,7 +133,8 @@ impl TomlDoc {
         Section::root(self, &self.root)
     }
 
-    /// Everything wrong in the order of the file: what readers found, and each key that none asked for.
+    /// Everything wrong in the order of the file: what readers found, and each key that none asked
+    /// for.
     pub fn finish<T>(self, value: T) -> Result<T, Defects> {
         let mut defects = self.defects.take();
         if let Value::Table(table) = &self.root.value {

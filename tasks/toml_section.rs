@@ -8,9 +8,10 @@ use crate::toml_doc::{Node, Place, Table, TomlDoc, Value, join};
 
 /// A table under reading.
 ///
-/// Each method asks for one key, and thereby makes it a known one. `opt_X` gives `None` where the key is absent,
-/// `X_or` a default, plain `X` demands the key. A value that is wrong becomes a defect of the document, and
-/// reading goes on as if the key were absent (but never reports it missing as well).
+/// Each method asks for one key, and thereby makes it a known one. `opt_X` gives `None` where the
+/// key is absent, `X_or` a default, plain `X` demands the key. A value that is wrong becomes a
+/// defect of the document, and reading goes on as if the key were absent (but never reports it
+/// missing as well).
 #[derive(Clone, Debug)]
 pub struct Section<'d> {
     doc: &'d TomlDoc,
@@ -169,7 +170,8 @@ impl<'d> Section<'d> {
         self.opt_duration_sec(key, range).unwrap_or(default)
     }
 
-    /// An array of strings; empty where absent. Items that are no strings are reported and left out.
+    /// An array of strings; empty where absent. Items that are no strings are reported and left
+    /// out.
     pub fn strings(&self, key: &str) -> Vec<String> {
         let Some(node) = self.ask(key) else { return Vec::new() };
         let Value::Array(items) = &node.value else {
@@ -294,8 +296,8 @@ impl<'d> Section<'d> {
             .collect()
     }
 
-    /// Makes every key of this section a known one, whatever it holds, but those that are named: for tables
-    /// that are free to their author.
+    /// Makes every key of this section a known one, whatever it holds, but those that are named:
+    /// for tables that are free to their author.
     pub fn allow_any_but(&self, strict: &[&str]) {
         if let State::Present(table) = self.state {
             let free = table.entries.iter().filter(|(key, _)| !strict.contains(&key.as_str()));

@@ -31,7 +31,8 @@ pub(crate) fn from_str<T: for<'de> Deserialize<'de>>(file: &Path, text: &str) ->
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let line = error.location().and_then(|location| usize::try_from(location.line()).ok());
         let message = error.without_snippet().to_string();
-        // The place is told by the defect, and the parser's own options are no business of the user.
+        // The place is told by the defect, and the parser's own options are no business of the
+        // user.
         let ends = [" at line ", "; use ", ", set "];
         let message = ends.iter().fold(message.lines().next().unwrap_or_default(), |text, end| {
             text.split_once(end).map_or(text, |(before, _)| before)
