@@ -1,5 +1,12 @@
 //! The actors of a rollout, and the sandboxes they work in.
 
+pub mod docker;
+mod docker_container;
+mod docker_context;
+mod docker_engine;
+pub mod docker_facts;
+mod docker_image;
+mod docker_sandbox;
 pub mod guest;
 mod guest_wire;
 #[cfg(test)]
