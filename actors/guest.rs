@@ -199,6 +199,11 @@ impl Guest {
         self.done("cannot shut down", self.encode(&Request::Shutdown), ANSWER_TIMEOUT).await
     }
 
+    /// Whether the connection has ended. It has, when a call returns with an error because of it.
+    pub fn is_lost(&self) -> bool {
+        lock(&self.calls).lost.is_some()
+    }
+
     /// Resolves when the connection has ended, for whatever reason.
     pub async fn lost(&self) -> SandboxError {
         let mut lost = self.lost.clone();
@@ -368,7 +373,11 @@ async fn write_frames(
             frame = queue.recv() => frame,
             _ = &mut ended => None,
         };
-        let Some(frame) = frame else { return };
+        let Some(frame) = frame else {
+            // Said aloud: where both directions are one stream, dropping this half of it ends nothing.
+            let _ = writer.shutdown().await;
+            return;
+        };
         tokio::select! {
             written = writer.write_all(&frame) => if written.is_err() { return },
             _ = &mut ended => return,

@@ -386,6 +386,16 @@ async fn a_guest_that_says_nothing_is_a_start_time_out() {
 }
 
 #[tokio::test]
+async fn the_last_handle_ends_the_agents_input_where_both_directions_are_one_stream() {
+    let (connecting, mut guest) = host();
+    say(&mut guest, 0, &HELLO).await;
+    drop(connecting.await.expect("a greeted guest"));
+    let mut input = Vec::new();
+    let ended = timeout(LIMIT, guest.read_to_end(&mut input)).await;
+    assert_eq!(ended.expect("the input ends").expect("the stream holds"), 0);
+}
+
+#[tokio::test]
 async fn a_guest_of_another_version_is_refused() {
     let (connect, mut guest) = host();
     say(&mut guest, 0, &Reply::Hello { version: PROTOCOL_VERSION + 1 }).await;

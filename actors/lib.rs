@@ -2,6 +2,13 @@
 
 pub mod archive;
 pub mod fake;
+pub mod docker;
+mod docker_container;
+mod docker_context;
+mod docker_engine;
+pub mod docker_facts;
+mod docker_image;
+mod docker_sandbox;
 pub mod guest;
 mod guest_wire;
 #[cfg(test)]
