@@ -1,6 +1,7 @@
 //! The actors of a rollout, and the sandboxes they work in.
 
 pub mod guest;
+mod guest_setup;
 mod guest_wire;
 #[cfg(test)]
 mod guest_wire_tests;
