@@ -10,6 +10,7 @@ pub mod docker_facts;
 mod docker_image;
 mod docker_sandbox;
 pub mod guest;
+mod guest_setup;
 mod guest_wire;
 #[cfg(test)]
 mod guest_wire_tests;
