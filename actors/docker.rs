@@ -100,7 +100,7 @@ impl DockerDriver {
         &self,
         image: &Image,
         spec: &SandboxSpec,
-    ) -> Result<Box<dyn Sandbox>, SandboxError> {
+    ) -> Result<Arc<dyn Sandbox>, SandboxError> {
         let deadline = Instant::now() + spec.start_timeout;
         let name = container::name(&spec.labels);
         let late = |_| {
@@ -116,7 +116,7 @@ impl DockerDriver {
         match started.map_err(late).flatten() {
             Ok(sandbox) => {
                 container.finish();
-                Ok(Box::new(sandbox))
+                Ok(Arc::new(sandbox))
             }
             Err(error) => {
                 container.remove().await;
@@ -188,7 +188,7 @@ impl Driver for DockerDriver {
         &'a self,
         image: &'a Image,
         spec: &'a SandboxSpec,
-    ) -> BoxFuture<'a, Result<Box<dyn Sandbox>, SandboxError>> {
+    ) -> BoxFuture<'a, Result<Arc<dyn Sandbox>, SandboxError>> {
         Box::pin(self.start(image, spec))
     }
 

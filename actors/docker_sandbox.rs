@@ -13,7 +13,9 @@ use tokio::time::timeout;
 
 use crate::docker_engine::{Engine, REMOVE_LIMIT};
 use crate::guest::{ExecDefaults, Guest};
-use crate::sandbox::{ExecId, ExecOutput, ExecProgress, ExecRequest, Sandbox, SandboxError, Stats};
+use crate::sandbox::{
+    ExecId, ExecOutput, ExecProgress, ExecRequest, Fetched, Sandbox, SandboxError, Stats,
+};
 
 /// A container on its way up. Dropped before it is finished, it is removed, even where the engine has yet to name it.
 pub(crate) struct Unfinished {
@@ -159,7 +161,7 @@ impl Sandbox for DockerSandbox {
         &'a self,
         path: &'a str,
         bytes_max: u64,
-    ) -> BoxFuture<'a, Result<Option<Vec<u8>>, SandboxError>> {
+    ) -> BoxFuture<'a, Result<Fetched, SandboxError>> {
         Box::pin(self.call(self.guest.get(path, bytes_max)))
     }
 
@@ -178,7 +180,7 @@ impl Sandbox for DockerSandbox {
         })
     }
 
-    fn remove(self: Box<Self>) -> BoxFuture<'static, Result<(), SandboxError>> {
-        Box::pin(async move { self.engine.remove(&self.id).await })
+    fn remove(&self) -> BoxFuture<'_, Result<(), SandboxError>> {
+        Box::pin(self.engine.remove(&self.id))
     }
 }

@@ -22,7 +22,7 @@ use crate::guest_wire::{
     self, CHUNK_BYTES, Exec, OUTPUT_BYTES_MAX, PROTOCOL_VERSION, Part, Reply, Request, WireExit,
 };
 use crate::sandbox::{
-    Captured, ExecId, ExecOutput, ExecProgress, ExecRequest, Exit, Image, SandboxError,
+    Captured, ExecId, ExecOutput, ExecProgress, ExecRequest, Exit, Fetched, Image, SandboxError,
     SandboxSpec, Stats,
 };
 
@@ -166,12 +166,13 @@ impl Guest {
         self.done(&format!("cannot put files into {dir:?}"), frames, deadline).await
     }
 
-    pub async fn get(&self, path: &str, bytes_max: u64) -> Result<Option<Vec<u8>>, SandboxError> {
+    pub async fn get(&self, path: &str, bytes_max: u64) -> Result<Fetched, SandboxError> {
         let frames = self.encode(&Request::Get { path: path.to_owned(), bytes_max });
         let answer = self.call(frames, bytes_max, transfer_timeout(bytes_max)).await?;
         match answer.last {
-            Reply::Done => Ok(Some(answer.data)),
-            Reply::Absent => Ok(None),
+            Reply::Done => Ok(Fetched::Archive(answer.data)),
+            Reply::Absent => Ok(Fetched::Absent),
+            Reply::TooLarge => Ok(Fetched::TooLarge),
             other => Err(refused(&format!("cannot get {path:?}"), other)),
         }
     }

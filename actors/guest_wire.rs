@@ -48,7 +48,7 @@ pub enum Request {
         bytes: Vec<u8>,
     },
     PutEnd,
-    /// Answered by `Data`s and `Done`, or `Absent`.
+    /// Answered by `Data`s and `Done`, or `Absent`, or `TooLarge`, after some of it or none.
     Get {
         path: String,
         bytes_max: u64,
@@ -99,6 +99,7 @@ pub enum Reply {
         bytes: Vec<u8>,
     },
     Absent,
+    TooLarge,
     Stats {
         memory_bytes: u64,
         pids: u32,
@@ -287,13 +288,14 @@ impl Message for Reply {
             Self::Data { .. } => 7,
             Self::Absent => 8,
             Self::Stats { .. } => 9,
+            Self::TooLarge => 10,
         }
     }
 
     fn write(&self, out: &mut Writer) {
         match self {
             Self::Hello { version } => out.u32(*version),
-            Self::Done | Self::Absent => {}
+            Self::Done | Self::Absent | Self::TooLarge => {}
             Self::Failed { message } => out.bytes(message.as_bytes()),
             Self::Output { part, bytes } => {
                 out.u8(*part as u8);
@@ -330,6 +332,7 @@ impl Message for Reply {
             6 => from.exited(),
             7 => from.bytes().map(|bytes| Self::Data { bytes }),
             8 => Some(Self::Absent),
+            10 => Some(Self::TooLarge),
             9 => from
                 .u64()
                 .zip(from.u32())

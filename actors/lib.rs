@@ -1,7 +1,6 @@
 //! The actors of a rollout, and the sandboxes they work in.
 
 pub mod archive;
-pub mod fake;
 pub mod docker;
 mod docker_container;
 mod docker_context;
@@ -9,6 +8,7 @@ mod docker_engine;
 pub mod docker_facts;
 mod docker_image;
 mod docker_sandbox;
+pub mod fake;
 pub mod guest;
 mod guest_setup;
 mod guest_wire;

@@ -5,11 +5,10 @@ use std::panic;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
-use orcapack::cli::{Cli, Command, EvalArgs, TasksCommand};
+use orcapack::cli::{Cli, Command, TasksCommand};
 use orcapack::config_layers::Host;
 use orcapack::exit::{Exit, Failure};
-use orcapack::plan::Plan;
-use orcapack::{doctor, gc, output, tasks_command};
+use orcapack::{doctor, eval, gc, output, tasks_command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -26,7 +25,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<Exit, Failure> {
     let host = Host::this();
     match command {
-        Command::Eval(args) => eval(&args, &host),
+        Command::Eval(args) => eval::run(&args, &host),
         Command::Tasks(TasksCommand::List { select, json }) => tasks_command::list(&select, json),
         Command::Tasks(TasksCommand::Import(args)) => tasks_command::import(&args),
         Command::Tasks(TasksCommand::Check(_)) => Err(Failure::internal("not connected")),
@@ -34,12 +33,6 @@ fn run(command: Command) -> Result<Exit, Failure> {
         Command::Gc(args) => block_on(gc::gc(&args, &host)),
         Command::Completions { shell } => completions(shell),
     }
-}
-
-fn eval(args: &EvalArgs, host: &Host) -> Result<Exit, Failure> {
-    let plan = Plan::make(args, host)?;
-    plan.warn_of_defects();
-    plan.print(args.output.json)
 }
 
 fn completions(shell: clap_complete::Shell) -> Result<Exit, Failure> {

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,8 +16,8 @@ use bollard::query_parameters as query;
 use futures_util::{TryStreamExt, future};
 use orcapack_actors::docker::DockerDriver;
 use orcapack_actors::sandbox::{
-    Driver, ExecOutput, ExecRequest, Exit, Image, ImageSpec, Labels, Limits, Sandbox, SandboxError,
-    SandboxSpec, SweepScope, Swept,
+    Driver, ExecOutput, ExecRequest, Exit, Fetched, Image, ImageSpec, Labels, Limits, Sandbox,
+    SandboxError, SandboxSpec, SweepScope, Swept,
 };
 use orcapack_tasks::FileTree;
 use orcapack_tasks::outcome::FailureClass;
@@ -79,7 +80,7 @@ impl Bench {
         self.driver.image(&ImageSpec { source, build_timeout: BUILD_TIMEOUT }).await
     }
 
-    async fn sandbox(&self) -> Box<dyn Sandbox> {
+    async fn sandbox(&self) -> Arc<dyn Sandbox> {
         let image = self.image().await;
         self.driver.create(&image, &self.spec("1.1.agent")).await.unwrap()
     }
@@ -266,7 +267,9 @@ async fn files_go_in_and_come_out_and_an_absent_one_is_none() {
     sandbox.put("/work/in", files).await.unwrap();
     assert_eq!(said(&*sandbox, "cat /work/in/a/small").await, "hello");
 
-    let back = sandbox.get("/work/in", 32 << 20).await.unwrap().unwrap();
+    let Fetched::Archive(back) = sandbox.get("/work/in", 32 << 20).await.unwrap() else {
+        panic!("it is there, and small enough");
+    };
     let mut entries = BTreeMap::new();
     for entry in tar::Archive::new(&*back).entries().unwrap() {
         let mut entry = entry.unwrap();
@@ -278,7 +281,7 @@ async fn files_go_in_and_come_out_and_an_absent_one_is_none() {
     assert_eq!(entries.get("in/a/small").map(Vec::as_slice), Some(&b"hello"[..]));
     assert!(entries.get("in/big") == Some(&big), "the large file came back changed");
 
-    assert_eq!(sandbox.get("/no/such", 1 << 20).await.unwrap(), None);
+    assert_eq!(sandbox.get("/no/such", 1 << 20).await.unwrap(), Fetched::Absent);
     let error = sandbox.get("/work/in/big", 1_000).await.unwrap_err();
     assert_eq!(error.class, FailureClass::ExecTransport, "{error}");
     bench.sweep().await;
