@@ -8,6 +8,7 @@ use clap::{CommandFactory as _, Parser as _};
 use orcapack::cli::{Cli, Command, TasksCommand};
 use orcapack::config_layers::Host;
 use orcapack::exit::{Exit, Failure};
+use orcapack::host::raise_open_files;
 use orcapack::{doctor, eval, gc, output, tasks_command};
 
 fn main() -> ExitCode {
@@ -24,6 +25,9 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<Exit, Failure> {
     let host = Host::this();
+    if let Err(error) = raise_open_files() {
+        eprintln!("warning: the limit of open files cannot be raised: {error}");
+    }
     match command {
         Command::Eval(args) => eval::run(&args, &host),
         Command::Tasks(TasksCommand::List { select, json }) => tasks_command::list(&select, json),
