@@ -249,7 +249,8 @@ fn base_image(facts: &Facts) -> Check {
 }
 
 fn open_files(host: &HostFacts, n_concurrent: u64) -> Check {
-    let needed = OPEN_FILES_OF_PROCESS.saturating_add(OPEN_FILES_PER_ROLLOUT * n_concurrent);
+    let of_rollouts = OPEN_FILES_PER_ROLLOUT.saturating_mul(n_concurrent);
+    let needed = OPEN_FILES_OF_PROCESS.saturating_add(of_rollouts);
     let hard = host.open_files.hard;
     let found = format!("{hard} allowed, {needed} needed for {n_concurrent} rollouts at once");
     if hard < needed {
