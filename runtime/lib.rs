@@ -1,5 +1,21 @@
-//! The composition root: reports.
+//! The composition root: command line, configuration, run directory, ledger, progress, telemetry,
+//! reports.
 
+pub mod cli;
+pub mod config;
+pub mod config_layers;
+mod config_read;
+pub mod coordinator;
+pub mod exit;
+pub mod host;
+pub mod ledger;
+pub mod metrics_log;
+pub mod node;
+pub mod progress;
 pub mod report;
+pub mod run_dir;
+pub mod status;
+pub mod store;
 pub mod summary;
 pub mod table;
+pub mod telemetry;
