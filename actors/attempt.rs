@@ -297,8 +297,8 @@ async fn set_up_step(
     environment: &Environment,
     time_limit: Duration,
 ) -> Result<(), SandboxError> {
-    // `.` is the environment's working directory.
-    environment.put(".", agent::task_files(&step.workdir_files)?).await?;
+    let files = agent::task_files(&step.workdir_files)?;
+    environment.put(environment.workdir(), files).await?;
     if step.workdir_files.get("setup.sh").is_none() {
         return Ok(());
     }

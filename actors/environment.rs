@@ -105,32 +105,32 @@ impl Actor for EnvironmentActor {
 #[derive(Debug)]
 pub struct Environment {
     pub(crate) actor: ActorRef<EnvironmentMessage>,
-    /// `None` is root.
-    pub(crate) image_user: Option<String>,
+    /// Where its commands run unless they say otherwise.
+    pub(crate) workdir: String,
 }
 
 impl Environment {
-    /// Runs a command as `user`, or as the image's user where it is `None`.
+    pub fn workdir(&self) -> &str {
+        &self.workdir
+    }
+
+    /// Runs a command.
     ///
     /// # Errors
     /// Only when the environment failed; a command that failed is an [`ExecOutput`].
-    pub async fn exec(&self, mut request: ExecRequest) -> Result<ExecOutput, SandboxError> {
-        request.user = request.user.or_else(|| self.image_user.clone());
+    pub async fn exec(&self, request: ExecRequest) -> Result<ExecOutput, SandboxError> {
         self.call(|reply| EnvironmentMessage::Exec(Box::new(request), reply)).await
     }
 
-    /// Runs a `sh` script with arguments as root, for Orcapack's own housekeeping.
-    pub async fn housekeeping(
-        &self,
-        script: &str,
-        arguments: &[String],
-    ) -> Result<ExecOutput, SandboxError> {
+    /// Runs a `sh` script as root, for Orcapack's own housekeeping.
+    pub async fn housekeeping(&self, script: &str) -> Result<ExecOutput, SandboxError> {
         const TIME_LIMIT: Duration = Duration::from_secs(60);
-        let mut request = ExecRequest::new(["/bin/sh", "-c", script, "sh"], TIME_LIMIT);
-        request.argv.extend_from_slice(arguments);
-        request.user = Some("0:0".into());
-        request.cwd = Some("/".into());
-        request.output_bytes_max = 1 << 20;
+        let request = ExecRequest {
+            user: Some("0:0".into()),
+            cwd: Some("/".into()),
+            output_bytes_max: 1 << 20,
+            ..ExecRequest::new(["/bin/sh", "-c", script], TIME_LIMIT)
+        };
         self.call(|reply| EnvironmentMessage::Exec(Box::new(request), reply)).await
     }
 

@@ -42,7 +42,7 @@ pub enum PoolMessage {
 
 pub struct Created {
     result: Result<Arc<dyn Sandbox>, SandboxError>,
-    image_user: Option<String>,
+    workdir: String,
     reply: Reply<Environment>,
 }
 
@@ -233,7 +233,8 @@ impl PoolState {
         let (driver, pool) = (self.driver.clone(), myself.clone());
         self.work.spawn(async move {
             let result = driver.create(&image, &spec).await;
-            let created = Created { result, image_user: image.user, reply };
+            let workdir = spec.workdir.unwrap_or(image.workdir);
+            let created = Created { result, workdir, reply };
             // Should the pool have ended, the sandbox in the message goes with it: the sweep finds it by its labels.
             let _ = pool.cast(PoolMessage::Created(Box::new(created)));
         });
@@ -242,7 +243,7 @@ impl PoolState {
     async fn created(
         &mut self,
         myself: &ActorRef<PoolMessage>,
-        Created { result, image_user, reply }: Created,
+        Created { result, workdir, reply }: Created,
     ) -> Result<(), ActorProcessingErr> {
         self.book(result.as_ref().err().map(|error| error.class));
         let sandbox = match result {
@@ -259,7 +260,7 @@ impl PoolState {
         self.live.insert(actor.get_id(), Live { sandbox, removed });
         self.board.environment_up();
         // When the caller has gone, the handle inside the refused answer is dropped, which removes the environment.
-        drop(reply.send(Ok(Environment { actor, image_user })));
+        drop(reply.send(Ok(Environment { actor, workdir })));
         Ok(())
     }
 

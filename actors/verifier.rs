@@ -38,7 +38,7 @@ pub async fn prepare(environment: &Environment) -> Result<Baseline, SandboxError
     const DIRS: &str = "mkdir -p /logs/agent /logs/verifier /logs/artifacts && \
                         chmod 777 /logs /logs/agent /logs/artifacts || exit";
     let script = format!("{DIRS}\n{}", planted::listing_script(""));
-    let output = environment.housekeeping(&script, &[]).await?;
+    let output = environment.housekeeping(&script).await?;
     if !output.exit.success() {
         let message = format!("cannot make /logs ({}): {}", output.exit, output.stderr);
         return Err(SandboxError::new(FailureClass::Image, message));
@@ -78,27 +78,17 @@ pub async fn run(
 
 /// Empties the folders of tests and reports, and removes what was planted since the baseline.
 async fn clean(environment: &Environment, baseline: &Baseline) -> Result<(), SandboxError> {
-    let mut script = String::new();
-    for (folder, _reason) in planted::EMPTIED {
-        script.push_str(&format!("rm -rf {folder} && mkdir -p {folder} || exit\n"));
+    let script = planted::cleaning_script("", &baseline.0);
+    let output = environment.housekeeping(&script).await?;
+    if !output.exit.success() {
+        let message = format!("cannot make way for the tests ({}): {}", output.exit, output.stderr);
+        return Err(SandboxError::new(FailureClass::Grader, message));
     }
-    script.push_str(&planted::listing_script(""));
-    let listing = environment.housekeeping(&script, &[]).await?;
-    cleaned(&listing)?;
-    let planted = planted::newly_planted(&baseline.0, &listing.stdout.head);
-    if planted.is_empty() {
-        return Ok(());
+    if !output.stdout.head.is_empty() {
+        let planted = output.stdout.to_string().replace('\0', " ");
+        tracing::info!(planted, "removed before the tests");
     }
-    tracing::info!(?planted, "removed before the tests");
-    cleaned(&environment.housekeeping("rm -rf -- \"$@\"", &planted).await?)
-}
-
-fn cleaned(output: &ExecOutput) -> Result<(), SandboxError> {
-    if output.exit.success() {
-        return Ok(());
-    }
-    let message = format!("cannot clean up for the tests ({}): {}", output.exit, output.stderr);
-    Err(SandboxError::new(FailureClass::Grader, message))
+    Ok(())
 }
 
 async fn grade(
@@ -137,7 +127,7 @@ async fn report(environment: &Environment, name: &str) -> Result<Option<Vec<u8>>
 
 /// Takes tests and solution away again, before the agent works on the next step.
 pub async fn hide(environment: &Environment) -> Result<(), SandboxError> {
-    environment.housekeeping("rm -rf /tests /solution", &[]).await.map(drop)
+    environment.housekeeping("rm -rf /tests /solution").await.map(drop)
 }
 
 /// The declared artifacts of a step, each with the folder that it goes back into.

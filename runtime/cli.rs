@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
 
-use crate::config::{AgentKind, SandboxDriver};
+use crate::config::{AgentKind, SandboxDriver, SelectConfig};
 use crate::exit::Exit;
 
 /// An actor-model runtime for massive parallel rollouts of agents over terminal tasks.
@@ -40,7 +40,7 @@ pub enum Command {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Tasks")]
 pub struct SelectArgs {
-    /// Data set: a folder of tasks, a manifest (dataset.toml), or a CSV file
+    /// Data set: a folder of tasks, with or without a manifest, or an Orca CSV file
     #[arg(short, long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub dataset: Option<PathBuf>,
     /// A single task's folder, or a folder of tasks
@@ -67,6 +67,20 @@ pub struct SelectArgs {
     pub n_tasks: Option<u64>,
 }
 
+impl SelectArgs {
+    /// Which tasks are meant, without where they come from.
+    pub fn as_config(&self) -> SelectConfig {
+        SelectConfig {
+            include: self.include.clone(),
+            exclude: self.exclude.clone(),
+            tags: self.tags.clone(),
+            difficulties: self.difficulties.clone(),
+            categories: self.categories.clone(),
+            n_tasks: self.n_tasks.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
+        }
+    }
+}
+
 /// What is printed, and how much.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Output")]
@@ -87,19 +101,19 @@ pub struct EvalArgs {
     #[command(flatten)]
     pub select: SelectArgs,
     /// Who solves the tasks [default: oracle]
-    #[arg(short, long, value_enum, value_name = "AGENT")]
+    #[arg(short, long, value_enum, value_name = "AGENT", help_heading = "Rollouts")]
     pub agent: Option<AgentKind>,
     /// Model of the agent, for agents that use one
-    #[arg(short, long, value_name = "MODEL")]
+    #[arg(short, long, value_name = "MODEL", help_heading = "Rollouts")]
     pub model: Option<String>,
     /// Rollouts that run at once [default: 4]
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", help_heading = "Rollouts")]
     pub n_concurrent: Option<u64>,
     /// Attempts at each task, k in pass@k [default: 1]
-    #[arg(short = 'k', long, value_name = "K")]
+    #[arg(short = 'k', long, value_name = "K", help_heading = "Rollouts")]
     pub n_attempts: Option<u64>,
     /// Where the tasks' environments run [default: auto]
-    #[arg(long, value_enum, value_name = "DRIVER")]
+    #[arg(long, value_enum, value_name = "DRIVER", help_heading = "Rollouts")]
     pub sandbox: Option<SandboxDriver>,
     /// Name of the run, which is its directory's name [default: time and agent]
     #[arg(long, value_name = "NAME", help_heading = "Run")]
@@ -135,7 +149,7 @@ pub enum TasksCommand {
         #[command(flatten)]
         select: SelectArgs,
         /// Print one JSON document on standard output
-        #[arg(long)]
+        #[arg(long, help_heading = "Output")]
         json: bool,
     },
     /// Admit or quarantine tasks: doing nothing must fail, the solution must pass 3 times of 3
@@ -151,13 +165,13 @@ pub struct CheckArgs {
     #[command(flatten)]
     pub select: SelectArgs,
     /// Where the tasks' environments run [default: auto]
-    #[arg(long, value_enum, value_name = "DRIVER")]
+    #[arg(long, value_enum, value_name = "DRIVER", help_heading = "Rollouts")]
     pub sandbox: Option<SandboxDriver>,
     /// Rollouts that run at once [default: 4]
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", help_heading = "Rollouts")]
     pub n_concurrent: Option<u64>,
     /// Write a manifest of the admitted tasks with their digests
-    #[arg(short, long, value_name = "dataset.toml", value_hint = ValueHint::FilePath)]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Output")]
     pub output: Option<PathBuf>,
     #[command(flatten)]
     pub printing: OutputArgs,
@@ -225,7 +239,7 @@ code is then 2, so that a script sees them.";
 const TASKS_CHECK_HELP: &str = "\
 Examples:
   orcapack tasks check -d tasks
-  orcapack tasks check -d tasks -n 16 -o dataset.toml   and then: orcapack eval -d dataset.toml
+  orcapack tasks check -d tasks -n 16 -o tasks/dataset.toml   eval then uses the admitted ones
 
 Exit code 0: all admitted; 6: some quarantined, each with the reason.";
 

@@ -1,5 +1,4 @@
-//! The composition root: command line, configuration, run directory, ledger, progress, telemetry,
-//! reports.
+//! The composition root: command line, configuration, run directory, ledger, progress, telemetry.
 
 pub mod cli;
 pub mod config;
@@ -11,6 +10,8 @@ pub mod host;
 pub mod ledger;
 pub mod metrics_log;
 pub mod node;
+pub mod output;
+pub mod plan;
 pub mod progress;
 pub mod report;
 pub mod run_dir;
@@ -18,4 +19,5 @@ pub mod status;
 pub mod store;
 pub mod summary;
 pub mod table;
+pub mod tasks_command;
 pub mod telemetry;

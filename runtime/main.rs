@@ -1,1 +1,49 @@
-fn main() {}
+//! The `orcapack` program: parses the command line, runs one command, ends with a documented exit code.
+
+use std::panic;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+use orcapack::cli::{Cli, Command, EvalArgs, TasksCommand};
+use orcapack::config_layers::Host;
+use orcapack::exit::{Exit, Failure};
+use orcapack::plan::Plan;
+use orcapack::{output, tasks_command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // A panic has told its place on standard error already.
+    let ended = panic::catch_unwind(|| run(cli.command)).unwrap_or(Ok(Exit::Internal));
+    ended
+        .unwrap_or_else(|failure| {
+            eprintln!("error: {failure}");
+            failure.exit
+        })
+        .into()
+}
+
+fn run(command: Command) -> Result<Exit, Failure> {
+    let host = Host::this();
+    match command {
+        Command::Eval(args) => eval(&args, &host),
+        Command::Tasks(TasksCommand::List { select, json }) => tasks_command::list(&select, json),
+        Command::Tasks(TasksCommand::Import(args)) => tasks_command::import(&args),
+        Command::Doctor(_) | Command::Gc(_) | Command::Tasks(TasksCommand::Check(_)) => {
+            Err(Failure::internal("not connected"))
+        }
+        Command::Completions { shell } => completions(shell),
+    }
+}
+
+fn eval(args: &EvalArgs, host: &Host) -> Result<Exit, Failure> {
+    let plan = Plan::make(args, host)?;
+    plan.warn_of_defects();
+    plan.print(args.output.json)
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<Exit, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "orcapack", &mut script);
+    output::print(&String::from_utf8_lossy(&script))?;
+    Ok(Exit::Done)
+}

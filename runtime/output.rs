@@ -26,13 +26,22 @@ pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
 }
 
 /// Rows under a header, columns apart by two spaces, lines without trailing blanks.
-pub fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+pub fn table<const N: usize>(
+    header: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header).add_rows(rows);
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
     table.trim_fmt() + "\n"
+}
+
+/// `1 task`, `2 tasks`.
+pub fn plural(count: usize, what: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{s}")
 }
 
 #[cfg(test)]

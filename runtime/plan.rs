@@ -1,4 +1,5 @@
-//! What a run is going to do: its effective configuration and its tasks, read and judged before anything starts.
+//! What a run is going to do: its effective configuration and its tasks, read and judged before
+//! anything starts.
 
 use orcapack_tasks::dataset::DataSet;
 use orcapack_tasks::{Digest, Task};
@@ -34,7 +35,7 @@ impl Plan {
         let config = config_layers::load(args, host)?;
         let set = tasks_command::load(&config.run.dataset, &config.select)?;
         if set.tasks.is_empty() {
-            return Err(Failure::bad_input(tasks_command::defects_text(&set)));
+            return Err(Failure::bad_input(tasks_command::defects_text(&set.defects)));
         }
         Ok(Self { config, set })
     }
@@ -51,7 +52,7 @@ impl Plan {
     /// Tells on standard error which tasks are left out, and why.
     pub fn warn_of_defects(&self) {
         if !self.set.defects.is_empty() {
-            eprintln!("warning: {}", tasks_command::defects_text(&self.set));
+            eprintln!("warning: {}", tasks_command::defects_text(&self.set.defects));
         }
     }
 
@@ -66,12 +67,13 @@ impl Plan {
             })?;
             return Ok(Exit::Done);
         }
-        let config = self.config.to_toml().map_err(|error| Failure::bad_input(error.to_string()))?;
+        let config =
+            self.config.to_toml().map_err(|error| Failure::bad_input(error.to_string()))?;
         output::print(&format!(
-            "{config}\n{}{} attempts each: {} rollouts\n",
+            "{config}\n{}{} each: {}\n",
             tasks_command::table(&self.set),
-            self.config.rollouts.n_attempts,
-            self.rollouts(),
+            output::plural(self.config.rollouts.n_attempts, "attempt"),
+            output::plural(self.rollouts(), "rollout"),
         ))?;
         Ok(Exit::Done)
     }

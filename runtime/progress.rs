@@ -11,6 +11,7 @@ use orcapack_actors::phase::{Phase, Waiting};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::output::plural;
 use crate::status::RunStatus;
 
 /// How progress is shown.
@@ -209,11 +210,6 @@ fn waiting_line(waiting: &Waiting, now: SystemTime) -> String {
         .unwrap_or_default();
     let waited = now.duration_since(waiting.since).unwrap_or_default();
     format!("waiting for {} since {since} ({})", waiting.what, duration(waited))
-}
-
-fn plural(count: usize, what: &str) -> String {
-    let s = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{s}")
 }
 
 /// `7 s`, `4 min 05 s`, `3 h 20 min`.

@@ -5,7 +5,7 @@ use std::path::Path;
 use orcapack_tasks::dataset::{self, DataSet, LoadOptions};
 use orcapack_tasks::select::Selection;
 use orcapack_tasks::task::{Format, ImageSource};
-use orcapack_tasks::{Defect, Defects, Task, import};
+use orcapack_tasks::{Defects, Task, import};
 use serde::Serialize;
 
 use crate::cli::{ImportArgs, SelectArgs};
@@ -88,10 +88,10 @@ pub fn list(select: &SelectArgs, json: bool) -> Result<Exit, Failure> {
     if set.defects.is_empty() {
         return Ok(Exit::Done);
     }
-    Err(Failure::bad_input(defects_text(&set)))
+    Err(Failure::bad_input(defects_text(&set.defects)))
 }
 
-/// Converts every task of a data set into a directory below `output`; the good ones also when others are not.
+/// Converts every task into a directory below `output`, the good ones also when others cannot be.
 pub fn import(args: &ImportArgs) -> Result<Exit, Failure> {
     let set = load(&args.source, &SelectConfig::default())?;
     let mut defects = Vec::new();
@@ -102,12 +102,13 @@ pub fn import(args: &ImportArgs) -> Result<Exit, Failure> {
             Err(found) => defects.push((task.name.clone(), found)),
         }
     }
-    output::print(&format!("{written} tasks written to {}\n", args.output.display()))?;
+    let written_text = output::plural(written, "task");
+    output::print(&format!("{written_text} written to {}\n", args.output.display()))?;
     defects.extend(set.defects);
     if defects.is_empty() {
         return Ok(Exit::Done);
     }
-    Err(Failure::bad_input(defects_text(&DataSet { defects, ..set })))
+    Err(Failure::bad_input(defects_text(&defects)))
 }
 
 /// The part of a name after its organisation.
@@ -157,6 +158,7 @@ impl<'a> Listed<'a> {
     }
 }
 
+/// The tasks as text, a row each.
 pub fn table(set: &DataSet) -> String {
     let rows = set.tasks.iter().map(Listed::of).map(|task| {
         [
@@ -182,13 +184,14 @@ pub fn table(set: &DataSet) -> String {
         "agent sec",
         "image",
     ];
-    format!("{}\n{} tasks in {}\n", output::table(header, rows), set.tasks.len(), set.name)
+    let tasks = output::plural(set.tasks.len(), "task");
+    format!("{}\n{tasks} in {}\n", output::table(header, rows), set.name)
 }
 
-pub fn defects_text(set: &DataSet) -> String {
-    let all = set.tasks.len() + set.defects.len();
-    let mut text = format!("{} of {all} tasks cannot be used", set.defects.len());
-    for (task, defects) in &set.defects {
+/// Every defect under its task, for standard error.
+pub fn defects_text(tasks: &[(String, Defects)]) -> String {
+    let mut text = format!("{} cannot be used", output::plural(tasks.len(), "task"));
+    for (task, defects) in tasks {
         text.push_str(&format!("\n{task}:"));
         for defect in &defects.0 {
             text.push_str(&format!("\n  {defect}"));
@@ -199,6 +202,8 @@ pub fn defects_text(set: &DataSet) -> String {
 
 #[cfg(test)]
 mod tests {
+    use orcapack_tasks::Defect;
+
     use super::*;
 
     #[test]
@@ -218,8 +223,8 @@ mod tests {
             ],
         };
         assert_eq!(
-            defects_text(&set),
-            "2 of 2 tasks cannot be used\n\
+            defects_text(&set.defects),
+            "2 tasks cannot be used\n\
              a:\n  t.csv:2: expected a number, found x\n  t.csv:3: expected a number, found x\n\
              b:\n  t.csv:4: expected a number, found x"
         );
