@@ -18,6 +18,7 @@ pub mod run_dir;
 pub mod status;
 pub mod store;
 pub mod summary;
+pub mod summary_rows;
 pub mod table;
 pub mod tasks_command;
 pub mod telemetry;
