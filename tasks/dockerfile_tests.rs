@@ -301,3 +301,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_built_in_tasks_need_no_container_engine() {
+    let builtin = Path::new(env!("CARGO_MANIFEST_DIR")).join("builtin");
+    let mut read = 0;
+    for entry in std::fs::read_dir(builtin).unwrap() {
+        let file = entry.unwrap().path().join("environment/Dockerfile");
+        let Ok(text) = std::fs::read_to_string(&file) else { continue };
+        if let Err(defects) = Dockerfile::parse(&file, &text) {
+            panic!("{defects}");
+        }
+        read += 1;
+    }
+    assert!(read >= 20, "{read} Dockerfiles");
+}
