@@ -70,7 +70,7 @@ mod tests {
             task: task.to_owned(),
             task_digest: String::new(),
             group: 0,
-            sample: 0,
+            agent: "oracle".into(),
         };
         let graded = Outcome::Graded { reward: 1.0 };
         let attempts = [
