@@ -15,14 +15,14 @@ use orcapack_tasks::outcome::FailureClass;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 
-use crate::docker_container::{self as container, DEADLINE, INCARNATION, OURS, RUN};
+use crate::docker_container::{self as container, ATTEMPT, DEADLINE, INCARNATION, OURS, RUN};
 use crate::docker_engine::{Engine, Labelled};
 use crate::docker_facts::{self, DockerFacts, LimitsEnforced};
 use crate::docker_image::{BuiltImage, Images};
 use crate::docker_sandbox::Unfinished;
 use crate::guest::ExecDefaults;
 use crate::sandbox::{
-    Driver, Image, ImageSpec, Sandbox, SandboxError, SandboxSpec, SweepScope, Swept,
+    Driver, Image, ImageSpec, Leftover, Sandbox, SandboxError, SandboxSpec, SweepScope, Swept,
 };
 
 /// How many things a sweep removes side by side.
@@ -78,6 +78,16 @@ impl DockerDriver {
         self.images.remove_unused().await
     }
 
+    /// What [`Driver::sweep`] would remove.
+    ///
+    /// # Errors
+    /// [`FailureClass::Daemon`].
+    pub async fn leftovers(&self, scope: &SweepScope) -> Result<Vec<Leftover>, SandboxError> {
+        let kinds = ["container", "network", "volume"];
+        let found = kinds.into_iter().zip(self.swept_by(scope).await?);
+        Ok(found.flat_map(|(kind, found)| found.into_iter().map(|it| leftover(kind, it))).collect())
+    }
+
     async fn host(&self) -> Result<Host, SandboxError> {
         let ask = || async {
             let info = self.engine.info().await?;
@@ -130,6 +140,17 @@ impl DockerDriver {
             in_scope(self.engine.networks(&labels).await?),
             in_scope(self.engine.volumes(&labels).await?),
         ])
+    }
+}
+
+fn leftover(kind: &'static str, found: Labelled) -> Leftover {
+    let label = |name: &str| found.labels.get(name).cloned();
+    Leftover {
+        kind,
+        run: label(RUN),
+        attempt: label(ATTEMPT),
+        deadline_unix_sec: label(DEADLINE).and_then(|deadline| deadline.parse().ok()),
+        id: found.id,
     }
 }
 

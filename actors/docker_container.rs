@@ -16,6 +16,7 @@ use crate::sandbox::{Image, Labels, SandboxSpec};
 pub(crate) const OURS: &str = "orcapack";
 pub(crate) const RUN: &str = "orcapack.run";
 pub(crate) const INCARNATION: &str = "orcapack.incarnation";
+pub(crate) const ATTEMPT: &str = "orcapack.attempt";
 pub(crate) const DEADLINE: &str = "orcapack.deadline";
 /// Where the guest agent lies in every image of ours.
 pub(crate) const GUEST_PATH: &str = "/.orcapack/guest";
@@ -41,7 +42,7 @@ pub(crate) fn labels(labels: &Labels) -> HashMap<String, String> {
         (RUN, labels.run.clone()),
         ("orcapack.node", labels.node.clone()),
         (INCARNATION, labels.incarnation.to_string()),
-        ("orcapack.attempt", labels.attempt.clone()),
+        (ATTEMPT, labels.attempt.clone()),
         (DEADLINE, labels.deadline_unix_sec.to_string()),
     ];
     pairs.map(|(name, value)| (name.to_owned(), value)).into()

@@ -168,6 +168,18 @@ pub struct Swept {
     pub volumes: usize,
 }
 
+/// Something with our labels that a sweep would remove.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Leftover {
+    /// `container`, `network`, `volume` or `sandbox`.
+    pub kind: &'static str,
+    pub id: String,
+    /// The labels that say whose it is; `None` where it lacks one.
+    pub run: Option<String>,
+    pub attempt: Option<String>,
+    pub deadline_unix_sec: Option<u64>,
+}
+
 #[derive(Clone, Debug)]
 pub struct ExecRequest {
     /// Never a shell line: `["bash", "-c", "..."]` asks for a shell.

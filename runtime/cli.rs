@@ -171,7 +171,8 @@ pub struct CheckArgs {
     #[arg(short, long, value_name = "N", help_heading = "Rollouts")]
     pub n_concurrent: Option<u64>,
     /// Write a manifest of the admitted tasks with their digests
-    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Output")]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(help_heading = "Output")]
     pub output: Option<PathBuf>,
     #[command(flatten)]
     pub printing: OutputArgs,

@@ -1,4 +1,5 @@
-//! The `orcapack` program: parses the command line, runs one command, ends with a documented exit code.
+//! The `orcapack` program: parses the command line, runs one command, ends with a documented exit
+//! code.
 
 use std::panic;
 use std::process::ExitCode;
@@ -7,7 +8,7 @@ use clap::{CommandFactory as _, Parser as _};
 use orcapack::cli::{Cli, Command, TasksCommand};
 use orcapack::config_layers::Host;
 use orcapack::exit::{Exit, Failure};
-use orcapack::{eval, output, tasks_command};
+use orcapack::{doctor, eval, gc, output, tasks_command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -27,9 +28,9 @@ fn run(command: Command) -> Result<Exit, Failure> {
         Command::Eval(args) => eval::run(&args, &host),
         Command::Tasks(TasksCommand::List { select, json }) => tasks_command::list(&select, json),
         Command::Tasks(TasksCommand::Import(args)) => tasks_command::import(&args),
-        Command::Doctor(_) | Command::Gc(_) | Command::Tasks(TasksCommand::Check(_)) => {
-            Err(Failure::internal("not connected"))
-        }
+        Command::Tasks(TasksCommand::Check(_)) => Err(Failure::internal("not connected")),
+        Command::Doctor(args) => block_on(doctor::doctor(&args, &host)),
+        Command::Gc(args) => block_on(gc::gc(&args, &host)),
         Command::Completions { shell } => completions(shell),
     }
 }
@@ -39,4 +40,13 @@ fn completions(shell: clap_complete::Shell) -> Result<Exit, Failure> {
     clap_complete::generate(shell, &mut Cli::command(), "orcapack", &mut script);
     output::print(&String::from_utf8_lossy(&script))?;
     Ok(Exit::Done)
+}
+
+/// Runs a short command on this thread.
+fn block_on(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::internal(format!("starting the event loop: {error}")))?
+        .block_on(command)
 }

@@ -1,13 +1,15 @@
-//! Standard output: results, as text or as one JSON document. Progress and messages go to standard error.
+//! Standard output: results, as text or as one JSON document. Progress and messages go to standard
+//! error.
 
 use std::io::{self, Write as _};
+use std::time::Duration;
 
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
 use crate::exit::Failure;
 
-/// Prints `text` as it is. A reader that has gone away (`| head`) has what it wanted: not a failure.
+/// Prints `text` as it is. That its reader has gone away (`| head`) is no failure.
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -44,6 +46,16 @@ pub fn plural(count: usize, what: &str) -> String {
     format!("{count} {what}{s}")
 }
 
+/// `7 s`, `4 min 05 s`, `3 h 20 min`.
+pub fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,5 +64,12 @@ mod tests {
     fn a_table_is_text_that_other_tools_can_cut() {
         let rows = [["a", "1"], ["longer", "22"]].map(|row| row.map(str::to_owned));
         assert_eq!(table(["name", "n"], rows), "name    n\na       1\nlonger  22\n");
+    }
+
+    #[test]
+    fn durations_are_told_in_two_units_at_most() {
+        let text = |sec| duration(Duration::from_secs(sec));
+        assert_eq!([text(59), text(60), text(3_599)], ["59 s", "1 min 00 s", "59 min 59 s"]);
+        assert_eq!(text(3 * 3600 + 20 * 60 + 5), "3 h 20 min");
     }
 }

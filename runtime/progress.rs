@@ -11,7 +11,7 @@ use orcapack_actors::phase::{Phase, Waiting};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::output::plural;
+use crate::output::{duration, plural};
 use crate::status::RunStatus;
 
 /// How progress is shown.
@@ -210,16 +210,6 @@ fn waiting_line(waiting: &Waiting, now: SystemTime) -> String {
         .unwrap_or_default();
     let waited = now.duration_since(waiting.since).unwrap_or_default();
     format!("waiting for {} since {since} ({})", waiting.what, duration(waited))
-}
-
-/// `7 s`, `4 min 05 s`, `3 h 20 min`.
-fn duration(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
-        _ => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
-    }
 }
 
 #[cfg(test)]

@@ -72,13 +72,6 @@ fn a_resumed_run_measures_its_pace_without_what_was_done_before() {
 }
 
 #[test]
-fn durations_are_told_in_two_units_at_most() {
-    let text = |sec| duration(Duration::from_secs(sec));
-    assert_eq!([text(59), text(60), text(3_599)], ["59 s", "1 min 00 s", "59 min 59 s"]);
-    assert_eq!(text(3 * 3600 + 20 * 60 + 5), "3 h 20 min");
-}
-
-#[test]
 fn progress_is_live_only_on_a_terminal_that_nothing_else_writes_to() {
     assert_eq!(Mode::choose(false, false, true), Mode::Live);
     assert_eq!(Mode::choose(false, true, true), Mode::Plain);

@@ -1,4 +1,4 @@
-//! `orcapack tasks list` and `tasks import`: what needs no environment. `tasks check` runs rollouts.
+//! `orcapack tasks list` and `tasks import`, which need no environment.
 
 use std::path::Path;
 
@@ -74,8 +74,8 @@ struct Listing<'a> {
     defects: Vec<ListedDefect<'a>>,
 }
 
-/// Lists what can be read on standard output, and after it what cannot on standard error. Exit code 2
-/// when something cannot.
+/// Lists what can be read on standard output, then what cannot on standard error; then with exit
+/// code 2.
 pub fn list(select: &SelectArgs, json: bool) -> Result<Exit, Failure> {
     let path = select.dataset.as_ref().or(select.path.as_ref());
     let path = path.ok_or_else(|| Failure::bad_input("no tasks are given: -d PATH, or -p PATH"))?;
