@@ -62,6 +62,8 @@ pub async fn run(
     let request = ExecRequest {
         env: spec.env.clone(),
         user: spec.user.clone(),
+        // A pytest summary that is cut is no summary.
+        output_bytes_max: 1 << 20,
         ..ExecRequest::new(["bash", &spec.script], time_limit)
     };
     let output = environment.exec(request).await?;

@@ -175,7 +175,8 @@ impl Signals {
     }
 }
 
-fn planned(rollouts: &[Rollout]) -> Vec<PlannedRollout> {
+/// The rollouts as the ledger keeps them.
+pub fn planned(rollouts: &[Rollout]) -> Vec<PlannedRollout> {
     let mut names: Vec<&str> = Vec::new();
     let mut planned = Vec::with_capacity(rollouts.len());
     let mut groups = std::collections::HashMap::new();

@@ -1,13 +1,10 @@
 //! `orcapack eval`: an agent over tasks, k attempts each, and what came of it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use orcapack_actors::phase::{Phase, PhaseTimes};
 use orcapack_actors::sandbox::SweepScope;
 use orcapack_tasks::Task;
 use orcapack_tasks::admission::TrialKind;
-use orcapack_tasks::outcome::{FailureClass, Outcome};
 use orcapack_tasks::{Defect, Defects};
 
 use crate::cli::EvalArgs;
@@ -20,9 +17,9 @@ use crate::metrics_log::{METRICS_EVERY, Metrics, MetricsWriter};
 use crate::plan::Plan;
 use crate::record::{self, Folders};
 use crate::run_dir::{Opening, RunDir, RunKind};
-use crate::store::{self, AttemptRow, ResultRow};
-use crate::summary::{PhaseSeconds, RolloutSummary, RunInfo, RunSummary, TaskInfo};
-use crate::{output, report, sandboxes, table, telemetry};
+use crate::store;
+use crate::summary::{RunInfo, RunSummary, TaskInfo};
+use crate::{engine, output, report, sandboxes, summary_rows, table, telemetry};
 
 /// Reads and checks everything, then runs it; nothing is created before all of the input is known to be good.
 ///
@@ -95,13 +92,14 @@ async fn evaluate(args: &EvalArgs, plan: &Plan, rollouts: Vec<Rollout>) -> Resul
         driver.sweep(&scope).await?;
     }
     let started = jiff::Timestamp::now();
+    let planned = engine::planned(&rollouts);
     let sandbox = driver.name();
     let engine = Engine {
         config,
         driver,
         run_id: dir.id().to_owned(),
         ledger: dir.ledger(),
-        rollouts: rollouts.clone(),
+        rollouts,
         folders: Some(Folders {
             run: dir.id().to_owned(),
             trajectories: dir.trajectories(),
@@ -117,7 +115,12 @@ async fn evaluate(args: &EvalArgs, plan: &Plan, rollouts: Vec<Rollout>) -> Resul
     let (attempts, results) = store::read(&dir.ledger())?;
     let info = run_info(config, sandbox, started, &finished)?;
     let tasks = plan.set.tasks.iter().map(task_info).collect();
-    let summary = RunSummary::new(info, tasks, rollout_rows(&rollouts, &attempts, results));
+    let trajectory = |rollout, attempt| {
+        let path = format!("trajectories/{}", record::trajectory_name(rollout, attempt));
+        dir.path().join(&path).is_file().then_some(path)
+    };
+    let rows = summary_rows::rollouts(&planned, &attempts, &results, trajectory);
+    let summary = RunSummary::new(info, tasks, rows);
     let page = report::render(&summary).map_err(|error| Failure::internal(error.to_string()))?;
     std::fs::write(dir.report(), page).map_err(io)?;
     present(args, &dir, &summary, &finished)
@@ -178,56 +181,6 @@ fn task_info(task: &Task) -> TaskInfo {
         name: task.name.clone(),
         difficulty: task.difficulty.clone(),
         category: task.category.clone(),
-    }
-}
-
-/// What the ledger says of every rollout that ended. `attempts` is sorted by rollout, then attempt.
-fn rollout_rows(
-    rollouts: &[Rollout],
-    attempts: &[AttemptRow],
-    results: Vec<ResultRow>,
-) -> Vec<RolloutSummary> {
-    let mut by_rollout: BTreeMap<u32, Vec<&AttemptRow>> = BTreeMap::new();
-    for row in attempts {
-        by_rollout.entry(row.rollout).or_default().push(row);
-    }
-    let row = |result: ResultRow| {
-        let planned = rollouts.get(result.rollout as usize)?;
-        let attempts = by_rollout.remove(&result.rollout).unwrap_or_default();
-        let last = attempts.iter().find(|row| row.attempt == result.attempt);
-        let mut retries: BTreeMap<FailureClass, u64> = BTreeMap::new();
-        for row in attempts.iter().filter(|row| row.attempt < result.attempt) {
-            if let Some(Outcome::InfrastructureFailure { class, .. }) = &row.outcome {
-                *retries.entry(*class).or_default() += 1;
-            }
-        }
-        let kept = result.outcome.reward().is_some();
-        Some(RolloutSummary {
-            rollout: u64::from(result.rollout),
-            task: planned.task.name.clone(),
-            attempts: u64::from(result.attempt),
-            outcome: result.outcome,
-            phases: last.map(|row| phase_seconds(&row.phases)).unwrap_or_default(),
-            retries,
-            note: last.and_then(|row| row.note.clone()),
-            trajectory: kept.then(|| {
-                format!("trajectories/{}", record::trajectory_name(result.rollout, result.attempt))
-            }),
-        })
-    };
-    results.into_iter().filter_map(row).collect()
-}
-
-fn phase_seconds(times: &PhaseTimes) -> PhaseSeconds {
-    let seconds = |phase| times.get(phase).as_secs_f64();
-    PhaseSeconds {
-        queue: seconds(Phase::Queue),
-        image: seconds(Phase::Image),
-        create: seconds(Phase::Create),
-        exec: seconds(Phase::Exec),
-        model: seconds(Phase::Model),
-        grade: seconds(Phase::Grade),
-        cleanup: seconds(Phase::Cleanup),
     }
 }
 

@@ -24,6 +24,7 @@ pub mod sandboxes;
 pub mod status;
 pub mod store;
 pub mod summary;
+pub mod summary_rows;
 pub mod table;
 pub mod tasks_command;
 pub mod telemetry;
