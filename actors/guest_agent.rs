@@ -209,7 +209,7 @@ impl Agent {
                 self.outbox.send(call, &Reply::Done);
                 Ok(())
             }
-            Request::Put { dir } => self.put(call, &dir),
+            Request::Put { dir, follow } => self.put(call, &dir, follow),
             Request::PutData { bytes } => match self.unpacks.get_mut(&call) {
                 Some(unpack) => unpack.write(&bytes),
                 None => Ok(()), // of an archive that has failed already
@@ -249,11 +249,11 @@ impl Agent {
         }
     }
 
-    fn put(&mut self, call: u32, dir: &str) -> Result<(), String> {
+    fn put(&mut self, call: u32, dir: &str, follow: bool) -> Result<(), String> {
         if self.unpacks.len() >= TRANSFERS_MAX {
             return Err(format!("more than {TRANSFERS_MAX} archives at a time"));
         }
-        self.unpacks.insert(call, Unpack::new(dir)?);
+        self.unpacks.insert(call, Unpack::new(dir, follow)?);
         Ok(())
     }
 

@@ -214,6 +214,13 @@ pub fn open_in(dir: &impl AsRawFd, name: &str, flags: c_int, mode: u32) -> io::R
     own(unsafe { openat(dir.as_raw_fd(), name.as_ptr(), flags, mode) })
 }
 
+/// Opens the folder `name` in the folder `dir`, through a link too.
+pub fn open_folder_in(dir: &impl AsRawFd, name: &str) -> io::Result<File> {
+    let name = CString::new(name)?;
+    // SAFETY: `name` ends with a zero byte.
+    own(unsafe { openat(dir.as_raw_fd(), name.as_ptr(), O_DIRECTORY | O_CLOEXEC) })
+}
+
 pub fn make_dir_in(dir: &impl AsRawFd, name: &str) -> io::Result<()> {
     let name = CString::new(name)?;
     // SAFETY: `name` ends with a zero byte.

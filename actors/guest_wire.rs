@@ -41,8 +41,10 @@ pub enum Request {
         call: u32,
     },
     /// A tar archive follows in `PutData`s and `PutEnd`, which is answered by `Done`.
+    /// Unless `follow`, what is a link where the archive has a folder is replaced.
     Put {
         dir: String,
+        follow: bool,
     },
     PutData {
         bytes: Vec<u8>,
@@ -214,7 +216,10 @@ impl Message for Request {
                 out.bytes(bytes);
             }
             Self::Poll { exec: call } | Self::Cancel { call } => out.u32(*call),
-            Self::Put { dir } => out.bytes(dir.as_bytes()),
+            Self::Put { dir, follow } => {
+                out.bytes(dir.as_bytes());
+                out.bool(*follow);
+            }
             Self::PutData { bytes } => out.bytes(bytes),
             Self::Get { path, bytes_max } => {
                 out.bytes(path.as_bytes());
@@ -230,7 +235,7 @@ impl Message for Request {
             2 => from.bool().zip(from.bytes()).map(|(more, bytes)| Self::Stdin { more, bytes }),
             3 => from.u32().map(|exec| Self::Poll { exec }),
             4 => from.u32().map(|call| Self::Cancel { call }),
-            5 => from.string().map(|dir| Self::Put { dir }),
+            5 => from.string().zip(from.bool()).map(|(dir, follow)| Self::Put { dir, follow }),
             6 => from.bytes().map(|bytes| Self::PutData { bytes }),
             7 => Some(Self::PutEnd),
             8 => {

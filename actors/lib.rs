@@ -1,6 +1,7 @@
 //! The actors of a rollout, and the sandboxes they work in.
 
 pub mod archive;
+mod cgroup;
 pub mod docker;
 mod docker_container;
 mod docker_context;
@@ -14,6 +15,12 @@ mod guest_setup;
 mod guest_wire;
 #[cfg(test)]
 mod guest_wire_tests;
+pub mod process;
+mod process_build;
+mod process_filter;
+mod process_image;
+mod process_rootfs;
+mod process_state;
 pub mod sandbox;
 
 pub mod agent;

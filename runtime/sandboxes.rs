@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use orcapack_actors::docker::DockerDriver;
+use orcapack_actors::process::{ProcessConfig, ProcessDriver};
 use orcapack_actors::sandbox::{Driver, SandboxError};
 
 use crate::config::{SandboxConfig, SandboxDriver};
@@ -14,9 +15,13 @@ use crate::config::{SandboxConfig, SandboxDriver};
 pub async fn choose(config: &SandboxConfig) -> Result<Arc<dyn Driver>, SandboxError> {
     let docker = DockerDriver::from_env();
     match config.driver {
-        SandboxDriver::Docker => docker.ping().await?,
-        SandboxDriver::Auto if docker.ping().await.is_ok() => {}
-        SandboxDriver::Auto | SandboxDriver::Process => todo!(),
+        SandboxDriver::Docker => {
+            docker.ping().await?;
+            Ok(Arc::new(docker))
+        }
+        SandboxDriver::Auto if docker.ping().await.is_ok() => Ok(Arc::new(docker)),
+        SandboxDriver::Auto | SandboxDriver::Process => {
+            Ok(Arc::new(ProcessDriver::open(ProcessConfig { cache: config.cache_dir.clone() })?))
+        }
     }
-    Ok(Arc::new(docker))
 }
