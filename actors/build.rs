@@ -3,11 +3,22 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-const SOURCES: [&str; 7] = ["agent", "capture", "command", "jobs", "sys", "tar", "tree"];
+const SOURCES: [&str; 11] = [
+    "agent",
+    "capture",
+    "command",
+    "init",
+    "jobs",
+    "namespace",
+    "setup",
+    "sys",
+    "tar",
+    "tree",
+    "wire",
+];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=guest_wire.rs");
     for name in SOURCES {
         println!("cargo::rerun-if-changed=guest_{name}.rs");
     }

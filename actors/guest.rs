@@ -97,6 +97,8 @@ impl Guest {
     ) -> Result<Self, SandboxError> {
         match timeout(deadline, read_frame(&mut reader)).await {
             Ok(Ok((_, Reply::Hello { version: PROTOCOL_VERSION }))) => {}
+            // In place of a greeting: its sandbox cannot be set up.
+            Ok(Ok((_, Reply::Failed { message }))) => return Err(broken(message)),
             Ok(Ok((_, other))) => {
                 return Err(broken(format!(
                     "expected a greeting of protocol version {PROTOCOL_VERSION}, found {other:?}"
@@ -160,7 +162,16 @@ impl Guest {
     }
 
     pub async fn put(&self, dir: &str, archive: Vec<u8>) -> Result<(), SandboxError> {
-        let mut frames = self.encode(&Request::Put { dir: dir.to_owned() });
+        self.unpack(dir, archive, false).await
+    }
+
+    /// As [`Guest::put`], but through links to folders, as into an image that is being built.
+    pub async fn put_through_links(&self, dir: &str, archive: Vec<u8>) -> Result<(), SandboxError> {
+        self.unpack(dir, archive, true).await
+    }
+
+    async fn unpack(&self, dir: &str, archive: Vec<u8>, follow: bool) -> Result<(), SandboxError> {
+        let mut frames = self.encode(&Request::Put { dir: dir.to_owned(), follow });
         let deadline = transfer_timeout(archive.len() as u64);
         frames.then = Then::Put(archive);
         self.done(&format!("cannot put files into {dir:?}"), frames, deadline).await

@@ -14,19 +14,22 @@
 
 mod guest_capture;
 mod guest_command;
+mod guest_init;
 mod guest_jobs;
+mod guest_namespace;
+#[cfg(not(test))]
+mod guest_setup;
 mod guest_sys;
 mod guest_tar;
 mod guest_tree;
 #[cfg(not(test))]
 mod guest_wire;
 #[cfg(test)]
-use crate::guest_wire;
+use crate::{guest_setup, guest_wire};
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::FromRawFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::time::{Duration, Instant};
 
@@ -43,12 +46,24 @@ const MESSAGE_CHARS_MAX: usize = 4096;
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 fn main() {
-    if std::process::id() != 1 {
-        eprintln!("guest agent: must be process 1 of a PID namespace of its own");
-        std::process::exit(2);
-    }
-    if let Err(error) = Agent::start().and_then(Agent::run) {
-        eprintln!("guest agent: {error}");
+    let begun = match std::env::args().nth(1).as_deref() {
+        // Started by the `process` driver, outside of any sandbox.
+        Some("init") => guest_init::enter(),
+        _ => Ok((Counters::of_container(), Vec::new())),
+    };
+    let begun = begun.and_then(|(counters, filters)| Agent::start(counters, &filters));
+    let result = match begun {
+        Ok(agent) => agent.run().map_err(|error| error.to_string()),
+        Err(message) => {
+            // In place of the greeting. The host waits for nothing else.
+            let reply = Reply::Failed { message: message.clone() };
+            let frame = guest_wire::encode(0, &reply).unwrap_or_default();
+            let _ = sys::standard_io().1.write_all(&frame);
+            Err(message)
+        }
+    };
+    if let Err(message) = result {
+        eprintln!("guest agent: {message}");
         std::process::exit(1);
     }
 }
@@ -68,15 +83,13 @@ struct Agent {
 }
 
 impl Agent {
-    fn start() -> io::Result<Self> {
-        sys::hide_from_proc()?;
-        sys::close_all_on_exec()?;
+    fn start(counters: Counters, filters: &[Vec<u8>]) -> Result<Self, String> {
+        if std::process::id() != 1 {
+            return Err("must be process 1 of a PID namespace of its own".to_owned());
+        }
+        Self::shield(filters).map_err(|error| format!("cannot shield itself: {error}"))?;
+        let children = sys::child_signals().map_err(|error| format!("no signals: {error}"))?;
         let (input, output) = sys::standard_io();
-        sys::set_nonblocking(&input)?;
-        sys::set_nonblocking(&output)?;
-        let counters = Counters::open();
-        sys::drop_privileges()?;
-        sys::umask(0o022);
         let mut outbox = Outbox::default();
         outbox.send(0, &Reply::Hello { version: PROTOCOL_VERSION });
         Ok(Self {
@@ -84,7 +97,7 @@ impl Agent {
             output,
             inbox: Vec::new(),
             outbox,
-            children: sys::child_signals()?,
+            children,
             jobs: Jobs::default(),
             unpacks: BTreeMap::new(),
             packs: VecDeque::new(),
@@ -92,6 +105,18 @@ impl Agent {
             counters,
             ending: false,
         })
+    }
+
+    /// Against everything that will ever run in here.
+    fn shield(filters: &[Vec<u8>]) -> io::Result<()> {
+        sys::hide_from_proc()?;
+        sys::close_all_on_exec()?;
+        for number in [0, 1] {
+            sys::set_nonblocking(number)?;
+        }
+        sys::drop_privileges()?;
+        sys::umask(0o022);
+        filters.iter().try_for_each(|program| guest_namespace::install_filter(program))
     }
 
     /// Until the host closes the channel or asks for the end.
@@ -184,7 +209,7 @@ impl Agent {
                 self.outbox.send(call, &Reply::Done);
                 Ok(())
             }
-            Request::Put { dir } => self.put(call, &dir),
+            Request::Put { dir, follow } => self.put(call, &dir, follow),
             Request::PutData { bytes } => match self.unpacks.get_mut(&call) {
                 Some(unpack) => unpack.write(&bytes),
                 None => Ok(()), // of an archive that has failed already
@@ -224,11 +249,11 @@ impl Agent {
         }
     }
 
-    fn put(&mut self, call: u32, dir: &str) -> Result<(), String> {
+    fn put(&mut self, call: u32, dir: &str, follow: bool) -> Result<(), String> {
         if self.unpacks.len() >= TRANSFERS_MAX {
             return Err(format!("more than {TRANSFERS_MAX} archives at a time"));
         }
-        self.unpacks.insert(call, Unpack::new(dir)?);
+        self.unpacks.insert(call, Unpack::new(dir, follow)?);
         Ok(())
     }
 
@@ -335,7 +360,7 @@ pub fn is_later(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
-/// The control group's files where they can be seen: at their usual places, or as descriptors that were handed over.
+/// The control group's files where they can be seen.
 pub struct Counters {
     events: Option<File>,
     memory: Option<File>,
@@ -343,23 +368,27 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Descriptors come as arguments `events=N`, `memory=N` and `pids=N`.
-    fn open() -> Self {
-        let open = |name: &str, paths: [&str; 2]| {
-            let given = std::env::args().find_map(|argument| {
-                argument.strip_prefix(name)?.strip_prefix('=')?.parse::<i32>().ok()
-            });
-            if let Some(number) = given {
-                // SAFETY: whoever started the agent gave the descriptor to it, and named it once.
-                return Some(unsafe { File::from_raw_fd(number) });
-            }
-            paths.iter().find_map(|path| File::open(format!("/sys/fs/cgroup/{path}")).ok())
-        };
-        Self {
-            events: open("events", ["memory.events", "memory/memory.oom_control"]),
-            memory: open("memory", ["memory.current", "memory/memory.usage_in_bytes"]),
-            pids: open("pids", ["pids.current", "pids/pids.current"]),
+    /// Of memory events, memory in use and processes. Opened before the sandbox's root is entered, where they may not be.
+    fn open(paths: &[&str; 3]) -> Self {
+        let [events, memory, pids] = paths.map(|path| File::open(path).ok());
+        Self { events, memory, pids }
+    }
+
+    /// Where an engine shows a container its own control group, of version 2 or 1.
+    fn of_container() -> Self {
+        let version_2 = Self::open(&[
+            "/sys/fs/cgroup/memory.events",
+            "/sys/fs/cgroup/memory.current",
+            "/sys/fs/cgroup/pids.current",
+        ]);
+        if version_2.events.is_some() {
+            return version_2;
         }
+        Self::open(&[
+            "/sys/fs/cgroup/memory/memory.oom_control",
+            "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+            "/sys/fs/cgroup/pids/pids.current",
+        ])
     }
 
     /// How many processes of this sandbox the kernel has killed for memory; 0 where it does not say.

@@ -7,6 +7,7 @@
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
 
 use super::guest_sys::{self as sys, Disposition, Fork, Pid};
 use super::guest_wire::Exec;
@@ -35,7 +36,7 @@ pub fn start(command: &Exec, stdin: Option<File>) -> io::Result<Started> {
     let (stdout, stdout_in) = sys::pipe()?;
     let (stderr, stderr_in) = sys::pipe()?;
     for pipe in [&status, &stdout, &stderr] {
-        sys::set_nonblocking(pipe)?;
+        sys::set_nonblocking(pipe.as_raw_fd())?;
     }
     match sys::split()? {
         Fork::Parent(supervisor) => Ok(Started { supervisor, status, stdout, stderr }),

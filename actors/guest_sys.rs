@@ -5,7 +5,8 @@
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_ulong};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 pub type Pid = c_int;
 
@@ -149,13 +150,13 @@ pub fn pipe() -> io::Result<(File, File)> {
     Ok((own(fds[0])?, own(fds[1])?))
 }
 
-pub fn set_nonblocking(fd: &impl AsRawFd) -> io::Result<()> {
+pub fn set_nonblocking(fd: RawFd) -> io::Result<()> {
     const F_GETFL: c_int = 3;
     const F_SETFL: c_int = 4;
     // SAFETY: takes and gives plain integers.
     unsafe {
-        let flags = check(fcntl(fd.as_raw_fd(), F_GETFL))?;
-        check(fcntl(fd.as_raw_fd(), F_SETFL, flags | O_NONBLOCK)).map(drop)
+        let flags = check(fcntl(fd, F_GETFL))?;
+        check(fcntl(fd, F_SETFL, flags | O_NONBLOCK)).map(drop)
     }
 }
 
@@ -174,6 +175,12 @@ pub fn put_at(from: &impl AsRawFd, to: c_int) -> io::Result<()> {
     check(dup2(from.as_raw_fd(), to)).map(drop)
 }
 
+/// Closes every descriptor; owners of them must not run any more.
+pub fn close_all() {
+    // SAFETY: takes plain integers.
+    unsafe { syscall(SYS_CLOSE_RANGE, 0 as c_long, c_long::from(u32::MAX), 0 as c_long) };
+}
+
 /// Closes every descriptor but `kept`; owners of the others must not run any more.
 pub fn close_all_but(kept: &impl AsRawFd) {
     let kept = c_long::from(kept.as_raw_fd());
@@ -182,6 +189,15 @@ pub fn close_all_but(kept: &impl AsRawFd) {
         // SAFETY: takes plain integers.
         unsafe { syscall(SYS_CLOSE_RANGE, first, last, 0 as c_long) };
     }
+}
+
+/// Only a handle on it, for use as a name.
+pub fn open_folder(path: &str) -> io::Result<File> {
+    const AT_FDCWD: c_int = -100;
+    const O_PATH: c_int = 0o10_000_000;
+    let path = CString::new(path)?;
+    // SAFETY: `path` ends with a zero byte.
+    own(unsafe { openat(AT_FDCWD, path.as_ptr(), O_PATH | O_DIRECTORY | O_CLOEXEC) })
 }
 
 /// A file without a name, for the input of a command.
@@ -196,6 +212,13 @@ pub fn open_in(dir: &impl AsRawFd, name: &str, flags: c_int, mode: u32) -> io::R
     let flags = flags | O_CLOEXEC | O_NOFOLLOW;
     // SAFETY: `name` ends with a zero byte.
     own(unsafe { openat(dir.as_raw_fd(), name.as_ptr(), flags, mode) })
+}
+
+/// Opens the folder `name` in the folder `dir`, through a link too.
+pub fn open_folder_in(dir: &impl AsRawFd, name: &str) -> io::Result<File> {
+    let name = CString::new(name)?;
+    // SAFETY: `name` ends with a zero byte.
+    own(unsafe { openat(dir.as_raw_fd(), name.as_ptr(), O_DIRECTORY | O_CLOEXEC) })
 }
 
 pub fn make_dir_in(dir: &impl AsRawFd, name: &str) -> io::Result<()> {
@@ -257,6 +280,11 @@ pub fn hide_from_proc() -> io::Result<()> {
     process_control(4, 0).map(drop) // PR_SET_DUMPABLE
 }
 
+/// SIGKILL comes when the parent ends.
+pub fn die_with_parent() -> io::Result<()> {
+    process_control(1, SIGKILL as c_ulong).map(drop) // PR_SET_PDEATHSIG
+}
+
 pub fn adopt_orphans() -> io::Result<()> {
     process_control(36, 1).map(drop) // PR_SET_CHILD_SUBREAPER
 }
@@ -311,6 +339,12 @@ pub fn exec(path: &CStr, argv: &[CString], env: &[CString]) -> io::Error {
     // SAFETY: both arrays end with null, and the strings that they point to are borrowed until the call returns.
     unsafe { execve(path.as_ptr(), argv.as_ptr(), env.as_ptr()) };
     io::Error::last_os_error()
+}
+
+/// For what comes before the agent's frames; never closed.
+pub fn standard_input() -> ManuallyDrop<File> {
+    // SAFETY: it is open, and not closed by this handle.
+    ManuallyDrop::new(unsafe { File::from_raw_fd(0) })
 }
 
 /// Standard input and output, which the agent speaks frames over and nothing else uses. To be called once.

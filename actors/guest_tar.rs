@@ -24,6 +24,8 @@ const REPLACE_TRIES_MAX: usize = 8;
 /// An archive that is being unpacked.
 pub struct Unpack {
     root: File,
+    /// Links to folders are followed, as in an image that its builder trusts.
+    follow: bool,
     pending: Vec<u8>,
     entry: Entry,
     long_name: Option<String>,
@@ -38,8 +40,8 @@ enum Entry {
 }
 
 impl Unpack {
-    /// Into `dir`, which is made when absent. A link in its last place is replaced by a folder.
-    pub fn new(dir: &str) -> Result<Self, String> {
+    /// Into `dir`, which is made when absent. Unless links are followed, one in its last place is replaced by a folder.
+    pub fn new(dir: &str, follow: bool) -> Result<Self, String> {
         let parts: Vec<&str> =
             dir.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
         if !dir.starts_with('/') || parts.contains(&"..") {
@@ -51,11 +53,12 @@ impl Unpack {
                 let above = format!("/{}", above.join("/"));
                 fs::create_dir_all(&above)
                     .and_then(|()| File::open(&above))
-                    .and_then(|above| enter(&above, last))
+                    .and_then(|above| enter(&above, last, follow))
             }
         };
         let root = root.map_err(|error| format!("cannot make folder {dir:?}: {error}"))?;
-        Ok(Self { root, pending: Vec::new(), entry: Entry::Header, long_name: None, ended: false })
+        let entry = Entry::Header;
+        Ok(Self { root, follow, pending: Vec::new(), entry, long_name: None, ended: false })
     }
 
     pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), String> {
@@ -168,7 +171,7 @@ impl Unpack {
     fn enter_all(&self, parts: &[&str]) -> io::Result<File> {
         let mut folder = self.root.try_clone()?;
         for part in parts {
-            folder = enter(&folder, part)?;
+            folder = enter(&folder, part, self.follow)?;
         }
         Ok(folder)
     }
@@ -233,18 +236,23 @@ fn parts_of(name: &str) -> Result<Vec<&str>, String> {
 }
 
 /// Opens the folder `name`, made when absent; what is there and no folder (a link, a file) is replaced.
-fn enter(folder: &File, name: &str) -> io::Result<File> {
-    replace(|| match sys::open_in(folder, name, O_DIRECTORY, 0) {
+fn enter(folder: &File, name: &str, follow: bool) -> io::Result<File> {
+    let open = || if follow { sys::open_folder_in(folder, name) } else { open_real(folder, name) };
+    replace(|| match open() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             sys::make_dir_in(folder, name)?;
-            sys::open_in(folder, name, O_DIRECTORY, 0)
+            open()
         }
-        Err(error) if is_no_folder(&error) => {
+        Err(error) if is_no_folder(&error) && !follow => {
             sys::remove_in(folder, name, false)?;
             Err(io::ErrorKind::AlreadyExists.into())
         }
         other => other,
     })
+}
+
+fn open_real(folder: &File, name: &str) -> io::Result<File> {
+    sys::open_in(folder, name, O_DIRECTORY, 0)
 }
 
 /// A new file in the place of whatever is there.
@@ -280,7 +288,7 @@ fn remove_tree(folder: &File, name: &str, depth: usize) -> io::Result<()> {
     if depth > DEPTH_MAX {
         return Err(io::Error::other("folders nested too deeply"));
     }
-    let inner = sys::open_in(folder, name, O_DIRECTORY, 0)?;
+    let inner = open_real(folder, name)?;
     for entry in names_in(&inner)? {
         match sys::remove_in(&inner, &entry, false) {
             Err(error) if error.kind() == io::ErrorKind::IsADirectory => {

@@ -41,8 +41,10 @@ pub enum Request {
         call: u32,
     },
     /// A tar archive follows in `PutData`s and `PutEnd`, which is answered by `Done`.
+    /// Unless `follow`, what is a link where the archive has a folder is replaced.
     Put {
         dir: String,
+        follow: bool,
     },
     PutData {
         bytes: Vec<u8>,
@@ -213,7 +215,10 @@ impl Message for Request {
                 out.bytes(bytes);
             }
             Self::Poll { exec: call } | Self::Cancel { call } => out.u32(*call),
-            Self::Put { dir } => out.bytes(dir.as_bytes()),
+            Self::Put { dir, follow } => {
+                out.bytes(dir.as_bytes());
+                out.bool(*follow);
+            }
             Self::PutData { bytes } => out.bytes(bytes),
             Self::Get { path, bytes_max } => {
                 out.bytes(path.as_bytes());
@@ -229,7 +234,7 @@ impl Message for Request {
             2 => from.bool().zip(from.bytes()).map(|(more, bytes)| Self::Stdin { more, bytes }),
             3 => from.u32().map(|exec| Self::Poll { exec }),
             4 => from.u32().map(|call| Self::Cancel { call }),
-            5 => from.string().map(|dir| Self::Put { dir }),
+            5 => from.string().zip(from.bool()).map(|(dir, follow)| Self::Put { dir, follow }),
             6 => from.bytes().map(|bytes| Self::PutData { bytes }),
             7 => Some(Self::PutEnd),
             8 => {
@@ -343,28 +348,28 @@ impl Message for Reply {
 pub struct Writer(Vec<u8>);
 
 impl Writer {
-    fn u8(&mut self, value: u8) {
+    pub fn u8(&mut self, value: u8) {
         self.0.push(value);
     }
 
-    fn bool(&mut self, value: bool) {
+    pub fn bool(&mut self, value: bool) {
         self.u8(u8::from(value));
     }
 
-    fn u32(&mut self, value: u32) {
+    pub fn u32(&mut self, value: u32) {
         self.0.extend_from_slice(&value.to_le_bytes());
     }
 
-    fn u64(&mut self, value: u64) {
+    pub fn u64(&mut self, value: u64) {
         self.0.extend_from_slice(&value.to_le_bytes());
     }
 
-    fn bytes(&mut self, bytes: &[u8]) {
+    pub fn bytes(&mut self, bytes: &[u8]) {
         self.u32(bytes.len() as u32);
         self.0.extend_from_slice(bytes);
     }
 
-    fn list<T>(&mut self, items: &[T], write: impl Fn(&mut Self, &T)) {
+    pub fn list<T>(&mut self, items: &[T], write: impl Fn(&mut Self, &T)) {
         self.u32(items.len() as u32);
         items.iter().for_each(|item| write(self, item));
     }
@@ -380,11 +385,11 @@ impl Reader<'_> {
         Some(*value)
     }
 
-    fn u8(&mut self) -> Option<u8> {
+    pub fn u8(&mut self) -> Option<u8> {
         self.array().map(u8::from_le_bytes)
     }
 
-    fn bool(&mut self) -> Option<bool> {
+    pub fn bool(&mut self) -> Option<bool> {
         match self.u8()? {
             0 => Some(false),
             1 => Some(true),
@@ -392,27 +397,27 @@ impl Reader<'_> {
         }
     }
 
-    fn u32(&mut self) -> Option<u32> {
+    pub fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_le_bytes)
     }
 
-    fn u64(&mut self) -> Option<u64> {
+    pub fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_le_bytes)
     }
 
-    fn bytes(&mut self) -> Option<Vec<u8>> {
+    pub fn bytes(&mut self) -> Option<Vec<u8>> {
         let length = self.u32()? as usize;
         let (value, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         Some(value.to_vec())
     }
 
-    fn string(&mut self) -> Option<String> {
+    pub fn string(&mut self) -> Option<String> {
         String::from_utf8(self.bytes()?).ok()
     }
 
     /// Grows with the items that are really there, not by the count that a frame claims.
-    fn list<T>(&mut self, read: impl Fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+    pub fn list<T>(&mut self, read: impl Fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
         let count = self.u32()?;
         let mut items = Vec::new();
         for _ in 0..count {

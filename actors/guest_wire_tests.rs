@@ -36,7 +36,7 @@ fn request() -> impl Strategy<Value = Request> {
         (bytes(), any::<bool>()).prop_map(|(bytes, more)| Request::Stdin { bytes, more }),
         any::<u32>().prop_map(|exec| Request::Poll { exec }),
         any::<u32>().prop_map(|call| Request::Cancel { call }),
-        ".*".prop_map(|dir| Request::Put { dir }),
+        (".*", any::<bool>()).prop_map(|(dir, follow)| Request::Put { dir, follow }),
         bytes().prop_map(|bytes| Request::PutData { bytes }),
         Just(Request::PutEnd),
         (".*", any::<u64>()).prop_map(|(path, bytes_max)| Request::Get { path, bytes_max }),

@@ -1,5 +1,6 @@
 //! The actors of a rollout, and the sandboxes they work in.
 
+mod cgroup;
 pub mod docker;
 mod docker_container;
 mod docker_context;
@@ -8,9 +9,16 @@ pub mod docker_facts;
 mod docker_image;
 mod docker_sandbox;
 pub mod guest;
+mod guest_setup;
 mod guest_wire;
 #[cfg(test)]
 mod guest_wire_tests;
+pub mod process;
+mod process_build;
+mod process_filter;
+mod process_image;
+mod process_rootfs;
+mod process_state;
 pub mod sandbox;
 
 /// The guest agent is a program of its own; here its parts are only formatted, linted and tested.

@@ -1,1 +1,5 @@
-//! x
+//! The composition root: reports.
+
+pub mod report;
+pub mod summary;
+pub mod table;

@@ -8,10 +8,20 @@
 //! - [`dataset::load`] reads a data set and reports every [`Defect`] in it at once; the good tasks go on.
 //! - [`grading`] turns a verifier's report into a reward; [`outcome`] names how a rollout can end.
 
+pub mod admission;
 pub mod defect;
+pub mod dockerfile;
+mod dockerfile_lines;
+mod dockerfile_plan;
+mod dockerfile_words;
 pub mod file_tree;
+pub mod grading;
 pub mod outcome;
+pub mod pass_at_k;
+pub mod planted;
+pub mod pytest_report;
 pub mod task;
+pub mod trajectory;
 
 pub use defect::{Defect, Defects};
 pub use file_tree::{Digest, FileEntry, FileTree};

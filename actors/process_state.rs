@@ -1,0 +1,153 @@
+//! What the `process` driver writes down of each live sandbox, so that whoever comes later can find what was left:
+//! one file `CACHE/process-state/NAME.json`, written before anything else and removed after everything else.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use orcapack_tasks::outcome::FailureClass;
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup::Cgroups;
+use crate::sandbox::{Labels, SandboxError, SweepScope};
+
+pub(crate) fn folder(cache: &Path) -> PathBuf {
+    cache.join("process-state")
+}
+
+/// Of a sandbox, its state file and its control group: readable, and unique on this machine.
+pub(crate) fn name(labels: &Labels, number: u64) -> String {
+    let Labels { run, attempt, incarnation, .. } = labels;
+    let name = format!("{run}.{attempt}.{incarnation:x}.{}.{number}", std::process::id());
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let name: String = name.chars().map(|c| if plain(c) { c } else { '_' }).collect();
+    // The end is what makes it unique; a name longer than a file's may be loses its beginning.
+    let start = name.len().saturating_sub(200);
+    name[start..].trim_start_matches('.').to_owned()
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct State {
+    run: String,
+    node: String,
+    incarnation: u64,
+    attempt: String,
+    deadline_unix_sec: u64,
+    /// The process outside, whose end is the sandbox's, and when it was started, in clock ticks since boot.
+    pid: u32,
+    started: u64,
+}
+
+impl State {
+    pub fn new(labels: &Labels, pid: u32) -> Self {
+        Self {
+            run: labels.run.clone(),
+            node: labels.node.clone(),
+            incarnation: labels.incarnation,
+            attempt: labels.attempt.clone(),
+            deadline_unix_sec: labels.deadline_unix_sec,
+            pid,
+            started: started(pid).unwrap_or(0),
+        }
+    }
+
+    pub fn write(&self, file: &Path) -> io::Result<()> {
+        fs::write(file, serde_json::to_vec(self)?)
+    }
+
+    fn is_in(&self, scope: &SweepScope) -> bool {
+        match scope {
+            SweepScope::Run { run, except_incarnation } => {
+                self.run == *run && *except_incarnation != Some(self.incarnation)
+            }
+            SweepScope::Expired { now_unix_sec } => self.deadline_unix_sec < *now_unix_sec,
+            SweepScope::All => true,
+        }
+    }
+
+    /// Numbers are used again: only the same start makes it the same process.
+    fn kill(&self) {
+        let pid = Pid::from_raw(self.pid.cast_signed());
+        if started(self.pid) == Some(self.started) {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+    }
+}
+
+/// Field 22 of `/proc/PID/stat`, counted behind the name, which may hold anything.
+fn started(pid: u32) -> Option<u64> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    let rest = std::str::from_utf8(stat.get(end + 1..)?).ok()?;
+    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// Kills what is in scope, and removes what it left. Blocks. The number of sandboxes.
+pub(crate) fn sweep(
+    cache: &Path,
+    cgroups: &Cgroups,
+    scope: &SweepScope,
+) -> Result<usize, SandboxError> {
+    let daemon = |message| SandboxError::new(FailureClass::Daemon, message);
+    let folder = folder(cache);
+    let entries = fs::read_dir(&folder)
+        .map_err(|error| daemon(format!("cannot read {}: {error}", folder.display())))?;
+    let mut swept = 0;
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let name = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".json"));
+        let Some(name) = name else { continue };
+        // Gone: somebody else sweeps, or its owner removed it. Torn: its owner died while it was written.
+        let Ok(bytes) = fs::read(&path) else { continue };
+        match serde_json::from_slice::<State>(&bytes) {
+            Ok(state) if state.is_in(scope) => state.kill(),
+            Err(_) if matches!(scope, SweepScope::All) => {}
+            _ => continue,
+        }
+        if !cgroups.named(name).remove() {
+            return Err(daemon(format!("the processes of sandbox {name} do not end")));
+        }
+        let _ = fs::remove_file(&path);
+        swept += 1;
+    }
+    cgroups.remove_abandoned();
+    Ok(swept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels() -> Labels {
+        Labels {
+            run: "träin/1".to_owned(),
+            node: "n".to_owned(),
+            incarnation: 16,
+            attempt: "12.1.agent".to_owned(),
+            deadline_unix_sec: 100,
+        }
+    }
+
+    #[test]
+    fn names_are_good_for_files_and_control_groups() {
+        let pid = std::process::id();
+        assert_eq!(name(&labels(), 3), format!("tr_in_1.12.1.agent.10.{pid}.3"));
+        let long = Labels { run: "r".repeat(500), ..labels() };
+        assert_eq!(name(&long, 3).len(), 200);
+        assert!(name(&long, 3).ends_with(&format!(".{pid}.3")));
+        assert!(!name(&Labels { run: "..".to_owned(), ..labels() }, 3).starts_with('.'));
+    }
+
+    #[test]
+    fn a_scope_takes_what_it_says() {
+        let state = State::new(&labels(), 1);
+        let run =
+            |run: &str, except| SweepScope::Run { run: run.to_owned(), except_incarnation: except };
+        assert!(state.is_in(&SweepScope::All));
+        assert!(state.is_in(&run("träin/1", None)) && state.is_in(&run("träin/1", Some(17))));
+        assert!(!state.is_in(&run("träin/1", Some(16))) && !state.is_in(&run("other", None)));
+        assert!(state.is_in(&SweepScope::Expired { now_unix_sec: 101 }));
+        assert!(!state.is_in(&SweepScope::Expired { now_unix_sec: 100 }));
+    }
+}
