@@ -61,12 +61,17 @@ async fn sweep_docker(
     if !args.dry_run {
         docker.sweep(scope).await?;
     }
-    let images = match (args.images, args.dry_run) {
-        (false, _) => Vec::new(),
-        (true, true) => docker.images().await?,
-        // After the sweep: an image that a container uses cannot be removed.
-        (true, false) => docker.remove_images().await?,
-    };
+    let mut images = if args.images { docker.images().await? } else { Vec::new() };
+    if !args.dry_run {
+        // After the sweep: an image that a container uses cannot be removed, and is no leftover.
+        let mut removed = Vec::new();
+        for image in images {
+            if docker.remove_image(&image).await? {
+                removed.push(image);
+            }
+        }
+        images = removed;
+    }
     let images = images.into_iter();
     Ok(Collected {
         dry_run: args.dry_run,
