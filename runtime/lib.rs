@@ -1,5 +1,6 @@
 //! The composition root: command line, configuration, run directory, ledger, progress, reports.
 
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod config_layers;
