@@ -86,7 +86,7 @@ pub async fn doctor(args: &DoctorArgs, host: &Host) -> Result<Exit, Failure> {
     if args.json {
         output::print_json(&checks)?;
     } else {
-        output::print(&table(&checks))?;
+        output::print(&table(&checks, output::terminal_width()))?;
     }
     let failed = checks.iter().any(|check| check.status == Status::Fail);
     Ok(if failed { Exit::NoSandbox } else { Exit::Done })
@@ -130,7 +130,7 @@ async fn try_process(host: &Host) -> Result<ProcessTrial, SandboxError> {
     }
 }
 
-fn table(checks: &[Check]) -> String {
+fn table(checks: &[Check], width: Option<u16>) -> String {
     let rows = checks.iter().map(|check| {
         let status = match check.status {
             Status::Ok => "ok",
@@ -140,7 +140,7 @@ fn table(checks: &[Check]) -> String {
         let advice = check.advice.clone().unwrap_or_default();
         [check.check.clone(), status.to_owned(), check.found.clone(), advice]
     });
-    output::table(["check", "status", "found", "what to do"], rows)
+    output::table(["check", "status", "found", "what to do"], rows, width)
 }
 
 /// All rows, for `n_concurrent` rollouts at once.

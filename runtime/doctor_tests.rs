@@ -60,7 +60,7 @@ fn names(facts: &Facts, n_concurrent: u64) -> Vec<(String, Status)> {
 
 #[test]
 fn a_machine_with_everything_is_told_so() {
-    insta::assert_snapshot!(table(&checks(&good(), 64)), @"
+    insta::assert_snapshot!(table(&checks(&good(), 64), None), @"
     check                       status  found                                                        what to do
     sandbox                     ok      docker, process
     docker engine               ok      28.2.2 at unix:///var/run/docker.sock (API 1.50, cgroup v2)

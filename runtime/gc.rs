@@ -77,16 +77,14 @@ async fn sweep_docker(
     if !collected.dry_run {
         docker.sweep(scope).await?;
     }
-    let images = match (images, collected.dry_run) {
-        (false, _) => Vec::new(),
-        (true, true) => docker.images().await?,
-        // After the sweep: an image that a container uses cannot be removed.
-        (true, false) => docker.remove_images().await?,
-    };
-    collected.images = images
-        .into_iter()
-        .map(|image| Image { name: image.tag.unwrap_or(image.id), size_bytes: image.size_bytes })
-        .collect();
+    let images = if images { docker.images().await? } else { Vec::new() };
+    for image in images {
+        // After the sweep: an image that a container uses cannot be removed, and is no leftover.
+        if collected.dry_run || docker.remove_image(&image).await? {
+            let name = image.tag.unwrap_or(image.id);
+            collected.images.push(Image { name, size_bytes: image.size_bytes });
+        }
+    }
     Ok(())
 }
 
@@ -95,7 +93,7 @@ fn text(collected: &Collected, now_unix_sec: u64) -> String {
     let mut text = String::new();
     if !collected.leftovers.is_empty() {
         let rows = collected.leftovers.iter().map(|left| row(left, now_unix_sec));
-        text.push_str(&output::table(["kind", "id", "run", "attempt", "deadline"], rows));
+        text.push_str(&output::table(["kind", "id", "run", "attempt", "deadline"], rows, None));
         text.push('\n');
     }
     for image in &collected.images {
