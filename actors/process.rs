@@ -41,7 +41,8 @@ use tokio::process::{Child, Command};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::cgroup::{Cgroup, Cgroups, LimitsEnforced};
+pub use crate::cgroup::LimitsEnforced;
+use crate::cgroup::{Cgroup, Cgroups};
 use crate::guest::{ExecDefaults, GUEST_AGENT, Guest};
 use crate::guest_setup::Setup;
 use crate::guest_wire;
@@ -51,7 +52,7 @@ use crate::process_rootfs::{Root, Rootfs};
 use crate::process_state::{self, State};
 use crate::sandbox::{
     Driver, ExecId, ExecOutput, ExecProgress, ExecRequest, Fetched, Image, ImageSpec, Labels,
-    Limits, Sandbox, SandboxError, SandboxSpec, Stats, SweepScope, Swept,
+    Leftover, Limits, Sandbox, SandboxError, SandboxSpec, Stats, SweepScope, Swept,
 };
 
 const HOSTNAME: &str = "orcapack";
@@ -117,6 +118,15 @@ impl ProcessDriver {
             config,
         };
         Ok(Self { core: Arc::new(core) })
+    }
+
+    /// What [`Driver::sweep`] would remove. Blocks for as long as it takes to read small files.
+    ///
+    /// # Errors
+    /// [`FailureClass::Daemon`] where the cache cannot be read.
+    pub fn leftovers(&self, scope: &SweepScope) -> Result<Vec<Leftover>, SandboxError> {
+        process_state::leftovers(&self.core.config.cache, scope)
+            .map_err(|error| daemon(&format!("cannot read the states of sandboxes: {error}")))
     }
 
     /// Which limits this machine lets us enforce.

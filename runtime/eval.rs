@@ -21,6 +21,9 @@ use crate::store;
 use crate::summary::{RunInfo, RunSummary, TaskInfo};
 use crate::{engine, output, report, sandboxes, summary_rows, table, telemetry};
 
+/// Of a table where there is no terminal: what fits a log.
+const LOG_WIDTH: u16 = 120;
+
 /// Reads and checks everything, then runs it; nothing is created before all of the input is known to be good.
 ///
 /// # Errors
@@ -135,7 +138,8 @@ fn present(
     if args.output.json {
         output::print_json(summary)?;
     } else {
-        output::print(&table::render(summary, width()))?;
+        let width = output::terminal_width().unwrap_or(LOG_WIDTH);
+        output::print(&table::render(summary, width))?;
         output::print(&format!("report: {}\n", dir.report().display()))?;
     }
     if finished.swept != Default::default() {
@@ -182,12 +186,6 @@ fn task_info(task: &Task) -> TaskInfo {
         difficulty: task.difficulty.clone(),
         category: task.category.clone(),
     }
-}
-
-/// Of the terminal; where there is none, what fits a log.
-fn width() -> u16 {
-    const ELSEWHERE: u16 = 120;
-    terminal_size::terminal_size().map_or(ELSEWHERE, |(terminal_size::Width(width), _)| width)
 }
 
 /// The most memory that this process has held, as the kernel counted it; 0 where it does not say.
