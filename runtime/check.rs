@@ -20,8 +20,8 @@ use crate::config_layers::{self, Host};
 use crate::coordinator::{Rollout, RunEnd};
 use crate::engine::{Engine, Finished};
 use crate::exit::{Exit, Failure};
-use crate::store::ResultRow;
-use crate::{output, sandboxes, store, tasks_command, telemetry};
+use crate::store_rows::ResultRow;
+use crate::{output, sandboxes, store_rows, tasks_command, telemetry};
 
 /// What was found out about one task.
 #[derive(Debug, Serialize)]
@@ -114,7 +114,7 @@ async fn try_all(
         progress: telemetry::progress_mode(silent, args.printing.verbose),
     };
     let finished = engine.run().await?;
-    let (_, results) = store::read(&ledger)?;
+    let (_, results) = store_rows::read(&ledger)?;
     Ok((results, finished))
 }
 
@@ -168,7 +168,8 @@ fn present(args: &CheckArgs, tasks: Vec<Checked>) -> Result<Exit, Failure> {
             let reasons = task.reasons.join("; ");
             [task.task.clone(), task.trials.to_string(), verdict.to_owned(), reasons]
         });
-        output::print(&output::table(["task", "trials", "verdict", "reasons"], rows))?;
+        let header = ["task", "trials", "verdict", "reasons"];
+        output::print(&output::table(header, rows, output::terminal_width()))?;
         output::print(&format!("{} admitted, {} quarantined\n", set.admitted, set.quarantined))?;
     }
     Ok(if set.quarantined == 0 { Exit::Done } else { Exit::Quarantined })
