@@ -168,7 +168,8 @@ fn present(args: &CheckArgs, tasks: Vec<Checked>) -> Result<Exit, Failure> {
             let reasons = task.reasons.join("; ");
             [task.task.clone(), task.trials.to_string(), verdict.to_owned(), reasons]
         });
-        output::print(&output::table(["task", "trials", "verdict", "reasons"], rows))?;
+        let header = ["task", "trials", "verdict", "reasons"];
+        output::print(&output::table(header, rows, output::terminal_width()))?;
         output::print(&format!("{} admitted, {} quarantined\n", set.admitted, set.quarantined))?;
     }
     Ok(if set.quarantined == 0 { Exit::Done } else { Exit::Quarantined })
