@@ -22,7 +22,7 @@ use crate::guest_wire::{
     self, CHUNK_BYTES, Exec, OUTPUT_BYTES_MAX, PROTOCOL_VERSION, Part, Reply, Request, WireExit,
 };
 use crate::sandbox::{
-    Captured, ExecId, ExecOutput, ExecProgress, ExecRequest, Exit, Image, SandboxError,
+    Captured, ExecId, ExecOutput, ExecProgress, ExecRequest, Exit, Fetched, Image, SandboxError,
     SandboxSpec, Stats,
 };
 
@@ -177,12 +177,13 @@ impl Guest {
         self.done(&format!("cannot put files into {dir:?}"), frames, deadline).await
     }
 
-    pub async fn get(&self, path: &str, bytes_max: u64) -> Result<Option<Vec<u8>>, SandboxError> {
+    pub async fn get(&self, path: &str, bytes_max: u64) -> Result<Fetched, SandboxError> {
         let frames = self.encode(&Request::Get { path: path.to_owned(), bytes_max });
         let answer = self.call(frames, bytes_max, transfer_timeout(bytes_max)).await?;
         match answer.last {
-            Reply::Done => Ok(Some(answer.data)),
-            Reply::Absent => Ok(None),
+            Reply::Done => Ok(Fetched::Archive(answer.data)),
+            Reply::Absent => Ok(Fetched::Absent),
+            Reply::TooLarge => Ok(Fetched::TooLarge),
             other => Err(refused(&format!("cannot get {path:?}"), other)),
         }
     }
@@ -210,9 +211,9 @@ impl Guest {
         self.done("cannot shut down", self.encode(&Request::Shutdown), ANSWER_TIMEOUT).await
     }
 
-    /// Whether the connection has ended.
+    /// Whether the connection has ended. It has, when a call returns with an error because of it.
     pub fn is_lost(&self) -> bool {
-        self.lost.borrow().is_some()
+        lock(&self.calls).lost.is_some()
     }
 
     /// Resolves when the connection has ended, for whatever reason.
@@ -384,7 +385,11 @@ async fn write_frames(
             frame = queue.recv() => frame,
             _ = &mut ended => None,
         };
-        let Some(frame) = frame else { return };
+        let Some(frame) = frame else {
+            // Said aloud: where both directions are one stream, dropping this half of it ends nothing.
+            let _ = writer.shutdown().await;
+            return;
+        };
         tokio::select! {
             written = writer.write_all(&frame) => if written.is_err() { return },
             _ = &mut ended => return,

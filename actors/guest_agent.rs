@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 
 use guest_jobs::Jobs;
 use guest_sys::{self as sys, POLLIN, POLLOUT, PollFd};
-use guest_tar::{Pack, Unpack};
+use guest_tar::{Pack, Stopped, Unpack};
 use guest_wire::{Malformed, PROTOCOL_VERSION, Reply, Request};
 
 /// No request is read while this much waits to be sent; no piece of an archive is packed above a quarter of it.
@@ -280,7 +280,10 @@ impl Agent {
                 self.outbox.send(call, &Reply::Data { bytes });
                 self.packs.push_back((call, pack));
             }
-            Err(message) => self.outbox.send(call, &Reply::Failed { message }),
+            Err(Stopped::TooLarge) => self.outbox.send(call, &Reply::TooLarge),
+            Err(Stopped::Failed(message)) => {
+                self.outbox.send(call, &Reply::Failed { message });
+            }
         }
     }
 

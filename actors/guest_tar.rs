@@ -319,6 +319,12 @@ pub struct Pack {
     ended: bool,
 }
 
+/// Why packing ended before its end.
+pub enum Stopped {
+    TooLarge,
+    Failed(String),
+}
+
 impl Pack {
     /// `None` where there is nothing at `path`, or neither a file nor a folder.
     pub fn new(path: &str, bytes_max: u64) -> Result<Option<Self>, String> {
@@ -348,7 +354,7 @@ impl Pack {
     }
 
     /// About [`CHUNK_BYTES`]; empty at the end of the archive.
-    pub fn next_piece(&mut self) -> Result<Vec<u8>, String> {
+    pub fn next_piece(&mut self) -> Result<Vec<u8>, Stopped> {
         let mut piece = Vec::new();
         while piece.len() < CHUNK_BYTES && !self.ended {
             let before = piece.len();
@@ -356,12 +362,12 @@ impl Pack {
             self.bytes_left = self
                 .bytes_left
                 .checked_sub((piece.len() - before) as u64)
-                .ok_or("larger than the limit that was set for it")?;
+                .ok_or(Stopped::TooLarge)?;
         }
         Ok(piece)
     }
 
-    fn step(&mut self, piece: &mut Vec<u8>) -> Result<(), String> {
+    fn step(&mut self, piece: &mut Vec<u8>) -> Result<(), Stopped> {
         if let Some((file, left, padding)) = &mut self.file {
             let wanted = (*left).min((CHUNK_BYTES - piece.len()) as u64);
             let start = piece.len();
@@ -391,17 +397,17 @@ impl Pack {
         let path = if at.is_empty() { name } else { format!("{at}/{name}") };
         if metadata.is_dir() {
             if depth > DEPTH_MAX {
-                return Err("folders nested too deeply".to_owned());
+                return Err(Stopped::Failed("folders nested too deeply".to_owned()));
             }
             write_header(piece, &format!("{path}/"), &metadata, 0);
-            let names =
-                names_in(&file).map_err(|error| format!("cannot read {path:?}: {error}"))?;
+            let names = names_in(&file).map_err(|error| format!("cannot read {path:?}: {error}"));
+            let names = names.map_err(Stopped::Failed)?;
             self.open.push((file, path, names.into()));
         } else if metadata.is_file() {
             let size = metadata.len();
             // Before any of it is read: a sparse file of a terabyte costs nothing.
             if size > self.bytes_left {
-                return Err("larger than the limit that was set for it".to_owned());
+                return Err(Stopped::TooLarge);
             }
             write_header(piece, &path, &metadata, size);
             let padding = (size.next_multiple_of(BLOCK_BYTES as u64) - size) as usize;

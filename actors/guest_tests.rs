@@ -57,6 +57,13 @@ impl Inside {
     }
 }
 
+fn fetched(result: Result<Fetched, SandboxError>) -> Vec<u8> {
+    match result {
+        Ok(Fetched::Archive(archive)) => archive,
+        other => panic!("expected an archive, found {other:?}"),
+    }
+}
+
 #[tokio::test]
 async fn exit_codes_signals_and_both_outputs_are_exact() {
     let inside = inside().await;
@@ -253,24 +260,18 @@ async fn files_come_out_as_they_went_in() {
     ];
     inside.guest.put(&dir, archive(&files)).await.expect("they can be put");
     // Names are relative to the parent of what was asked for.
-    let back = inside.guest.get(&dir, 1 << 20).await.expect("they can be got").expect("they exist");
+    let back = fetched(inside.guest.get(&dir, 1 << 20).await);
     let back = unpacked(&back);
     for (name, bytes, mode) in files {
         assert_eq!(back.get(&format!("b/{name}")), Some(&(mode, bytes.to_vec())), "{name}");
     }
     let folders = back.keys().filter(|name| name.ends_with('/')).count();
     assert_eq!((folders, back.len()), (3, 7));
-    let one = inside
-        .guest
-        .get(&format!("{dir}/run.sh"), 10 << 10)
-        .await
-        .expect("one file")
-        .expect("is there");
+    let one = fetched(inside.guest.get(&format!("{dir}/run.sh"), 10 << 10).await);
     assert_eq!(unpacked(&one).keys().collect::<Vec<_>>(), ["run.sh"]);
-    assert_eq!(inside.guest.get(&format!("{dir}/absent"), 1).await, Ok(None));
-    assert_eq!(inside.guest.get("/etc/passwd/absent", 1).await, Ok(None));
-    let error = inside.guest.get(&dir, large.len() as u64).await.expect_err("too large");
-    assert_eq!(error.class, FailureClass::ExecTransport);
+    assert_eq!(inside.guest.get(&format!("{dir}/absent"), 1).await, Ok(Fetched::Absent));
+    assert_eq!(inside.guest.get("/etc/passwd/absent", 1).await, Ok(Fetched::Absent));
+    assert_eq!(inside.guest.get(&dir, large.len() as u64).await, Ok(Fetched::TooLarge));
 }
 
 #[tokio::test]
@@ -313,11 +314,14 @@ async fn hostile_archives_and_paths_stay_inside() {
 
     // A FIFO does not hold up the agent; links are left out, and are not there when asked for by name.
     inside.out(&format!("cd {home}; ln -s /etc/passwd real/secret; ln -s /etc dir/etc")).await;
-    let back = inside.guest.get(&format!("{home}/real"), 1 << 20).await.expect("an answer");
-    let names: Vec<String> = unpacked(&back.expect("it exists")).into_keys().collect();
+    let back = fetched(inside.guest.get(&format!("{home}/real"), 1 << 20).await);
+    let names: Vec<String> = unpacked(&back).into_keys().collect();
     assert_eq!(names, ["real/", "real/file", "real/folder/", "real/folder/x", "real/tree"]);
-    assert_eq!(inside.guest.get(&format!("{home}/real/secret"), 1 << 20).await, Ok(None));
-    assert_eq!(inside.guest.get(&format!("{home}/dir/etc"), 1 << 20).await, Ok(None));
+    assert_eq!(
+        inside.guest.get(&format!("{home}/real/secret"), 1 << 20).await,
+        Ok(Fetched::Absent)
+    );
+    assert_eq!(inside.guest.get(&format!("{home}/dir/etc"), 1 << 20).await, Ok(Fetched::Absent));
 }
 
 #[tokio::test]
@@ -383,6 +387,16 @@ const HELLO: Reply = Reply::Hello { version: PROTOCOL_VERSION };
 async fn a_guest_that_says_nothing_is_a_start_time_out() {
     let (connect, _guest) = host();
     assert_eq!(connect.await.err().map(|error| error.class), Some(FailureClass::StartTimeout));
+}
+
+#[tokio::test]
+async fn the_last_handle_ends_the_agents_input_where_both_directions_are_one_stream() {
+    let (connecting, mut guest) = host();
+    say(&mut guest, 0, &HELLO).await;
+    drop(connecting.await.expect("a greeted guest"));
+    let mut input = Vec::new();
+    let ended = timeout(LIMIT, guest.read_to_end(&mut input)).await;
+    assert_eq!(ended.expect("the input ends").expect("the stream holds"), 0);
 }
 
 #[tokio::test]

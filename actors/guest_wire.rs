@@ -50,7 +50,7 @@ pub enum Request {
         bytes: Vec<u8>,
     },
     PutEnd,
-    /// Answered by `Data`s and `Done`, or `Absent`.
+    /// Answered by `Data`s and `Done`, or `Absent`, or `TooLarge`, after some of it or none.
     Get {
         path: String,
         bytes_max: u64,
@@ -101,6 +101,7 @@ pub enum Reply {
         bytes: Vec<u8>,
     },
     Absent,
+    TooLarge,
     Stats {
         memory_bytes: u64,
         pids: u32,
@@ -292,13 +293,14 @@ impl Message for Reply {
             Self::Data { .. } => 7,
             Self::Absent => 8,
             Self::Stats { .. } => 9,
+            Self::TooLarge => 10,
         }
     }
 
     fn write(&self, out: &mut Writer) {
         match self {
             Self::Hello { version } => out.u32(*version),
-            Self::Done | Self::Absent => {}
+            Self::Done | Self::Absent | Self::TooLarge => {}
             Self::Failed { message } => out.bytes(message.as_bytes()),
             Self::Output { part, bytes } => {
                 out.u8(*part as u8);
@@ -335,6 +337,7 @@ impl Message for Reply {
             6 => from.exited(),
             7 => from.bytes().map(|bytes| Self::Data { bytes }),
             8 => Some(Self::Absent),
+            10 => Some(Self::TooLarge),
             9 => from
                 .u64()
                 .zip(from.u32())

@@ -73,6 +73,7 @@ fn reply() -> impl Strategy<Value = Reply> {
         }),
         bytes().prop_map(|bytes| Reply::Data { bytes }),
         Just(Reply::Absent),
+        Just(Reply::TooLarge),
         (any::<u64>(), any::<u32>())
             .prop_map(|(memory_bytes, pids)| Reply::Stats { memory_bytes, pids }),
     ]

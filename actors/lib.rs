@@ -1,6 +1,15 @@
 //! The actors of a rollout, and the sandboxes they work in.
 
+pub mod archive;
 mod cgroup;
+pub mod docker;
+mod docker_container;
+mod docker_context;
+mod docker_engine;
+pub mod docker_facts;
+mod docker_image;
+mod docker_sandbox;
+pub mod fake;
 pub mod guest;
 mod guest_setup;
 mod guest_wire;
@@ -13,6 +22,15 @@ mod process_image;
 mod process_rootfs;
 mod process_state;
 pub mod sandbox;
+
+pub mod agent;
+pub mod attempt;
+pub mod environment;
+pub mod phase;
+pub mod pool;
+pub mod rollout;
+pub mod start_gate;
+pub mod verifier;
 
 /// The guest agent is a program of its own; here its parts are only formatted, linted and tested.
 #[cfg(test)]

@@ -30,7 +30,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -39,6 +39,7 @@ use orcapack_tasks::outcome::FailureClass;
 use orcapack_tasks::task::NetworkPolicy;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::cgroup::{Cgroup, Cgroups, LimitsEnforced};
@@ -50,8 +51,8 @@ use crate::process_image::Images;
 use crate::process_rootfs::{Root, Rootfs};
 use crate::process_state::{self, State};
 use crate::sandbox::{
-    Driver, ExecId, ExecOutput, ExecProgress, ExecRequest, Image, ImageSpec, Labels, Limits,
-    Sandbox, SandboxError, SandboxSpec, Stats, SweepScope, Swept,
+    Driver, ExecId, ExecOutput, ExecProgress, ExecRequest, Fetched, Image, ImageSpec, Labels,
+    Limits, Sandbox, SandboxError, SandboxSpec, Stats, SweepScope, Swept,
 };
 
 const HOSTNAME: &str = "orcapack";
@@ -140,7 +141,7 @@ impl Driver for ProcessDriver {
         &'a self,
         image: &'a Image,
         spec: &'a SandboxSpec,
-    ) -> BoxFuture<'a, Result<Box<dyn Sandbox>, SandboxError>> {
+    ) -> BoxFuture<'a, Result<Arc<dyn Sandbox>, SandboxError>> {
         async move {
             let start = Start {
                 labels: spec.labels.clone(),
@@ -152,7 +153,7 @@ impl Driver for ProcessDriver {
                 timeout: spec.start_timeout,
             };
             let sandbox = self.core.start(start).await?;
-            Ok(Box::new(sandbox) as Box<dyn Sandbox>)
+            Ok(Arc::new(sandbox) as Arc<dyn Sandbox>)
         }
         .boxed()
     }
@@ -177,30 +178,14 @@ impl Driver for ProcessDriver {
 
 impl Core {
     pub async fn start(self: &Arc<Self>, start: Start) -> Result<ProcessSandbox, SandboxError> {
-        let limit = start.timeout;
+        let (begun, limit) = (Instant::now(), start.timeout);
         let core = self.clone();
-        match timeout(limit, core.start_unbounded(start)).await {
-            Ok(result) => result,
-            Err(_) => {
-                let message = format!("the sandbox was not ready within {limit:?}");
-                Err(SandboxError::new(FailureClass::StartTimeout, message))
-            }
-        }
-    }
-
-    async fn start_unbounded(
-        self: Arc<Self>,
-        start: Start,
-    ) -> Result<ProcessSandbox, SandboxError> {
-        let (mut held, frame, defaults, limit) = {
-            let core = self.clone();
-            blocking(move || core.spawn(start)).await??
-        };
+        let (mut held, frame, defaults) = blocking(move || core.spawn(start)).await??;
         let connected = async {
             let broken = || daemon("the sandbox's process ended at once");
-            let mut stdin = held.child.stdin.take().ok_or_else(broken)?;
-            let stdout = held.child.stdout.take().ok_or_else(broken)?;
-            let (group, pid) = (held.cgroup.clone(), held.child.id().ok_or_else(broken)?);
+            let mut stdin = held.child.get_mut().stdin.take().ok_or_else(broken)?;
+            let stdout = held.child.get_mut().stdout.take().ok_or_else(broken)?;
+            let (group, pid) = (held.cgroup.clone(), held.child.get_mut().id().ok_or_else(broken)?);
             // Side by side: the kernel can take milliseconds to move a process.
             // A failed write is told better by what the agent said before it ended.
             let (_, added) =
@@ -215,17 +200,26 @@ impl Core {
                 error
             })
         };
-        match connected.await {
-            Ok(guest) => Ok(ProcessSandbox { guest, held }),
+        let result = match timeout(limit.saturating_sub(begun.elapsed()), connected).await {
+            Ok(result) => result,
+            Err(_) => {
+                let message = format!("the sandbox was not ready within {limit:?}");
+                Err(SandboxError::new(FailureClass::StartTimeout, message))
+            }
+        };
+        match result {
+            Ok(guest) => Ok(ProcessSandbox { guest, held: Arc::new(held) }),
             Err(error) => {
-                let _ = held.release().await;
+                // It may hang where no word of the agent's would come from: it is not waited for.
+                let _ = held.child.get_mut().start_kill();
+                let _ = Arc::new(held).release().await;
                 Err(error)
             }
         }
     }
 
     /// From here on, what there is of the sandbox is in a state file.
-    fn spawn(&self, start: Start) -> Result<(Held, Vec<u8>, ExecDefaults, Duration), SandboxError> {
+    fn spawn(&self, start: Start) -> Result<(Held, Vec<u8>, ExecDefaults), SandboxError> {
         let number = self.created.fetch_add(1, Ordering::Relaxed);
         let name = process_state::name(&start.labels, number);
         let child = self.spawn_agent(&name)?;
@@ -235,7 +229,7 @@ impl Core {
             state: process_state::folder(&self.config.cache).join(format!("{name}.json")),
             cgroup: self.cgroups.named(&name),
             name,
-            child,
+            child: Mutex::new(child),
         };
         let prepared = state.write(&held.state).and_then(|()| {
             let limits = Limits { pids: start.limits.pids + OWN_PIDS, ..start.limits };
@@ -247,9 +241,9 @@ impl Core {
             guest_wire::encode(0, &setup).ok_or_else(|| "its set-up is too long".to_owned())
         });
         match frame {
-            Ok(frame) => Ok((held, frame, start.defaults, start.timeout)),
+            Ok(frame) => Ok((held, frame, start.defaults)),
             Err(message) => {
-                let _ = held.child.start_kill();
+                let _ = held.child.get_mut().start_kill();
                 held.forget();
                 Err(daemon(&format!("cannot prepare the sandbox: {message}")))
             }
@@ -313,30 +307,32 @@ fn agent_program() -> std::io::Result<File> {
 /// One sandbox; made by [`ProcessDriver`].
 pub(crate) struct ProcessSandbox {
     pub guest: Guest,
-    held: Held,
+    held: Arc<Held>,
 }
 
 /// What there is of a sandbox outside of it.
 struct Held {
     name: String,
     /// Ends when the last process inside has.
-    child: Child,
+    child: Mutex<Child>,
     cgroup: Cgroup,
     state: PathBuf,
 }
 
 impl Held {
     /// Ends what is left of it, and waits until all is gone.
-    async fn release(mut self) -> Result<(), SandboxError> {
-        if timeout(END_TIMEOUT, self.child.wait()).await.is_err() {
-            let _ = self.child.start_kill();
-            let _ = timeout(END_TIMEOUT, self.child.wait()).await;
+    async fn release(self: &Arc<Self>) -> Result<(), SandboxError> {
+        let mut child = self.child.lock().await;
+        if timeout(END_TIMEOUT, child.wait()).await.is_err() {
+            let _ = child.start_kill();
+            let _ = timeout(END_TIMEOUT, child.wait()).await;
         }
-        let name = self.name.clone();
-        if blocking(move || self.forget()).await? {
+        drop(child);
+        let held = self.clone();
+        if blocking(move || held.forget()).await? {
             return Ok(());
         }
-        Err(daemon(&format!("the processes of sandbox {name} do not end")))
+        Err(daemon(&format!("the processes of sandbox {} do not end", self.name)))
     }
 
     /// Blocks. False where its control group cannot be removed; then the state file stays, for a later sweep.
@@ -350,10 +346,10 @@ impl Held {
 }
 
 impl ProcessSandbox {
-    pub async fn end(self) -> Result<(), SandboxError> {
+    /// Ends the agent, and everything with it, and waits until all is gone.
+    pub async fn end(&self) -> Result<(), SandboxError> {
         // An agent that is gone answers at once; one that hangs is killed.
         let _ = timeout(END_TIMEOUT, self.guest.shutdown()).await;
-        drop(self.guest);
         self.held.release().await
     }
 
@@ -410,7 +406,7 @@ impl Sandbox for ProcessSandbox {
         &'a self,
         path: &'a str,
         bytes_max: u64,
-    ) -> BoxFuture<'a, Result<Option<Vec<u8>>, SandboxError>> {
+    ) -> BoxFuture<'a, Result<Fetched, SandboxError>> {
         let get = self.guest.get(path, bytes_max);
         get.map(|result| result.map_err(|error| self.explain(error))).boxed()
     }
@@ -428,7 +424,7 @@ impl Sandbox for ProcessSandbox {
         self.guest.lost().map(|error| self.explain(error)).boxed()
     }
 
-    fn remove(self: Box<Self>) -> BoxFuture<'static, Result<(), SandboxError>> {
+    fn remove(&self) -> BoxFuture<'_, Result<(), SandboxError>> {
         self.end().boxed()
     }
 }

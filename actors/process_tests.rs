@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use orcapack_tasks::FileTree;
 use orcapack_tasks::task::ImageSource;
@@ -21,7 +21,7 @@ struct Machine {
 }
 
 /// A live sandbox and the short ways to use it.
-struct Inside(Box<dyn Sandbox>);
+struct Inside(Arc<dyn Sandbox>);
 
 fn machine() -> Machine {
     let cache = tempfile::tempdir().expect("a temporary folder");
@@ -267,14 +267,16 @@ async fn files_go_in_and_come_out() {
     builder.append_data(&mut header, "sub/tool.sh", &b"hello"[..]).expect("room");
     inside.0.put("/work", builder.into_inner().expect("room")).await.expect("they go in");
     assert_eq!(inside.out("stat -c '%a %U' /work/sub/tool.sh").await, "755 root\n");
-    let archive = inside.0.get("/work", 1 << 20).await.expect("an answer").expect("it is there");
+    let Ok(Fetched::Archive(archive)) = inside.0.get("/work", 1 << 20).await else {
+        panic!("it is there, and small enough");
+    };
     let names: Vec<String> = tar::Archive::new(&archive[..])
         .entries()
         .expect("an archive")
         .map(|entry| entry.expect("an entry").path().expect("a path").display().to_string())
         .collect();
     assert_eq!(names, ["work/", "work/sub/", "work/sub/tool.sh"]);
-    assert_eq!(inside.0.get("/absent", 1).await, Ok(None));
+    assert_eq!(inside.0.get("/absent", 1).await, Ok(Fetched::Absent));
     inside.end().await;
 }
 
@@ -360,6 +362,16 @@ async fn a_sandbox_that_dies_is_told_to_everybody_who_waits() {
     assert_eq!(swept, Ok(Swept { sandboxes: 1, ..Swept::default() }));
     assert_eq!(fs::read_dir(state).expect("it is ours").count(), 0);
     inside.end().await;
+}
+
+#[tokio::test]
+async fn a_sandbox_that_is_not_ready_in_time_leaves_nothing() {
+    let machine = machine();
+    let image = machine.image(&[], &[]).await;
+    let hasty = SandboxSpec { start_timeout: Duration::ZERO, ..spec("hasty") };
+    let error = machine.driver.create(&image, &hasty).await.err().expect("no time at all");
+    assert_eq!(error.class, FailureClass::StartTimeout);
+    assert_eq!((machine.states(), groups_of("hasty")), (0, Vec::new()));
 }
 
 #[tokio::test]

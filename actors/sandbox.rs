@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -35,7 +36,7 @@ pub trait Driver: Send + Sync + 'static {
         &'a self,
         image: &'a Image,
         spec: &'a SandboxSpec,
-    ) -> BoxFuture<'a, Result<Box<dyn Sandbox>, SandboxError>>;
+    ) -> BoxFuture<'a, Result<Arc<dyn Sandbox>, SandboxError>>;
 
     /// Removes every container, network, volume, control group and scratch folder in `scope`; waits until they
     /// are gone. What is not labelled as ours is never touched.
@@ -70,13 +71,13 @@ pub trait Sandbox: Send + Sync {
     fn put<'a>(&'a self, dir: &'a str, archive: Vec<u8>)
     -> BoxFuture<'a, Result<(), SandboxError>>;
 
-    /// A file or folder as a tar archive with paths relative to `path`'s parent; `None` where it is absent.
-    /// Links and special files are left out. More than `bytes_max` is an error of class `ExecTransport`.
+    /// A file or folder as a tar archive with paths relative to `path`'s parent. Links and special files are left
+    /// out; `bytes_max` bounds the archive.
     fn get<'a>(
         &'a self,
         path: &'a str,
         bytes_max: u64,
-    ) -> BoxFuture<'a, Result<Option<Vec<u8>>, SandboxError>>;
+    ) -> BoxFuture<'a, Result<Fetched, SandboxError>>;
 
     /// Kills every process in the sandbox but its own guest agent.
     fn stop_processes(&self) -> BoxFuture<'_, Result<(), SandboxError>>;
@@ -87,7 +88,7 @@ pub trait Sandbox: Send + Sync {
     fn lost(&self) -> BoxFuture<'_, SandboxError>;
 
     /// Kills and removes it; waits until it is gone. Removing what is gone already is a success.
-    fn remove(self: Box<Self>) -> BoxFuture<'static, Result<(), SandboxError>>;
+    fn remove(&self) -> BoxFuture<'_, Result<(), SandboxError>>;
 }
 
 /// What an image is made from.
@@ -167,6 +168,18 @@ pub struct Swept {
     pub volumes: usize,
 }
 
+/// Something with our labels that a sweep would remove.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Leftover {
+    /// `container`, `network`, `volume` or `sandbox`.
+    pub kind: &'static str,
+    pub id: String,
+    /// The labels that say whose it is; `None` where it lacks one.
+    pub run: Option<String>,
+    pub attempt: Option<String>,
+    pub deadline_unix_sec: Option<u64>,
+}
+
 #[derive(Clone, Debug)]
 pub struct ExecRequest {
     /// Never a shell line: `["bash", "-c", "..."]` asks for a shell.
@@ -219,6 +232,15 @@ pub struct Captured {
     /// Empty when nothing was cut.
     pub tail: Vec<u8>,
     pub cut_bytes: u64,
+}
+
+/// What [`Sandbox::get`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fetched {
+    Archive(Vec<u8>),
+    Absent,
+    /// More than the caller's bound.
+    TooLarge,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -282,5 +304,18 @@ impl fmt::Display for Captured {
             write!(f, "\n[... {} bytes cut ...]\n", self.cut_bytes)?;
         }
         f.write_str(&String::from_utf8_lossy(&self.tail))
+    }
+}
+
+impl SweepScope {
+    /// Whether a sandbox with these labels may be removed.
+    pub fn covers(&self, labels: &Labels) -> bool {
+        match self {
+            Self::Run { run, except_incarnation } => {
+                labels.run == *run && Some(labels.incarnation) != *except_incarnation
+            }
+            Self::Expired { now_unix_sec } => labels.deadline_unix_sec < *now_unix_sec,
+            Self::All => true,
+        }
     }
 }

@@ -103,9 +103,6 @@ impl<'a> Row<'a> {
             Outcome::AgentFailure { failure: AgentFailure::TimedOut, .. } => {
                 ("agent", "agent timed out".to_owned())
             }
-            Outcome::AgentFailure { failure: AgentFailure::Crashed, .. } => {
-                ("agent", "agent crashed".to_owned())
-            }
         };
         let note = match &rollout.outcome {
             Outcome::InfrastructureFailure { message, .. } => message,

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use orcapack_actors::phase::{Phase, PhaseTimes};
 use orcapack_tasks::grading::is_pass;
 use orcapack_tasks::outcome::{FailureClass, Outcome};
 use orcapack_tasks::pass_at_k::mean_pass_at_k;
@@ -297,16 +298,20 @@ impl PhaseStats {
 
 impl PhaseSeconds {
     /// With their names, in the order in which they happen.
-    pub fn named(&self) -> [(&'static str, f64); 7] {
-        [
-            ("queue", self.queue),
-            ("image", self.image),
-            ("create", self.create),
-            ("exec", self.exec),
-            ("model", self.model),
-            ("grade", self.grade),
-            ("cleanup", self.cleanup),
-        ]
+    pub fn named(&self) -> [(&'static str, f64); Phase::ALL.len()] {
+        Phase::ALL.map(|phase| (phase.as_str(), self.of(phase)))
+    }
+
+    fn of(&self, phase: Phase) -> f64 {
+        match phase {
+            Phase::Queue => self.queue,
+            Phase::Image => self.image,
+            Phase::Create => self.create,
+            Phase::Exec => self.exec,
+            Phase::Model => self.model,
+            Phase::Grade => self.grade,
+            Phase::Cleanup => self.cleanup,
+        }
     }
 
     pub fn total(&self) -> f64 {
@@ -322,6 +327,21 @@ impl PhaseSeconds {
             model: self.model + other.model,
             grade: self.grade + other.grade,
             cleanup: self.cleanup + other.cleanup,
+        }
+    }
+}
+
+impl From<PhaseTimes> for PhaseSeconds {
+    fn from(times: PhaseTimes) -> Self {
+        let seconds = |phase| times.get(phase).as_secs_f64();
+        Self {
+            queue: seconds(Phase::Queue),
+            image: seconds(Phase::Image),
+            create: seconds(Phase::Create),
+            exec: seconds(Phase::Exec),
+            model: seconds(Phase::Model),
+            grade: seconds(Phase::Grade),
+            cleanup: seconds(Phase::Cleanup),
         }
     }
 }

@@ -137,7 +137,7 @@ proptest! {
             let reward = *reward;
             let outcome = match kind {
                 0 | 1 => Outcome::Graded { reward },
-                2 => Outcome::AgentFailure { failure: AgentFailure::Crashed, reward },
+                2 => Outcome::AgentFailure { failure: AgentFailure::TimedOut, reward },
                 _ => Outcome::InfrastructureFailure {
                     class: FailureClass::Daemon, message: String::new(),
                 },

@@ -12,6 +12,9 @@ use crate::dockerfile_words::expand;
 const ARCHIVES: [&str; 9] =
     [".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst"];
 
+/// Docker's own, for a base image that says nothing.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// What `ENV` and `ARG` may hold together, bytes: every `RUN` step carries it.
 const ENV_BYTES_MAX: usize = 64 << 10;
 
@@ -27,9 +30,11 @@ pub(crate) struct Planner<'a> {
 
 impl<'a> Planner<'a> {
     pub fn new(source: &'a Dockerfile, base: &ImageConfig) -> Self {
+        let mut config = base.clone();
+        config.env.entry("PATH".to_owned()).or_insert_with(|| PATH.to_owned());
         Self {
             source,
-            config: base.clone(),
+            config,
             args: BTreeMap::new(),
             shell: vec!["/bin/sh".to_owned(), "-c".to_owned()],
             steps: Vec::new(),

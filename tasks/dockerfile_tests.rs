@@ -97,6 +97,51 @@ fn env_wins_over_arg_and_one_line_sees_the_environment_before_it() {
     assert_eq!(runs(&plan)[0].env, env);
 }
 
+/// The values are those that the builder of Docker 28.2 gave for the same text.
+#[test]
+fn words_become_what_docker_makes_of_them() {
+    let text = r#"ARG V=1
+FROM scratch
+ARG V
+ARG W=${V:-no}x
+ENV A=1 B="two words" C=three\ words D='$A' E=$A
+ENV F=${NONE:-d$A} G=${A:+set} H="q\"$A\"\n" I=a$ J=$1x K=${V}-$W
+ENV L old form  "q" \
+  # comment
+  $A
+ENV M=${NONE:-"inq"} N='it'"s" O=a"$B"c
+ENV P=$A$A Q=\$A R="\$A" S="$"
+WORKDIR /a/../b
+WORKDIR c/./d
+USER ${A}000:g
+"#;
+    let config = parse(text).unwrap().plan(&ImageConfig::default()).unwrap().config;
+    let want = map([
+        ("A", "1"),
+        ("B", "two words"),
+        ("C", "three words"),
+        ("D", "$A"),
+        ("E", ""),
+        ("F", "d1"),
+        ("G", "set"),
+        ("H", "q\"1\"\\n"),
+        ("I", "a$"),
+        ("J", "x"),
+        ("K", "1-1x"),
+        ("L", "old form  q   1"),
+        ("M", "inq"),
+        ("N", "its"),
+        ("O", "atwo wordsc"),
+        ("P", "11"),
+        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+        ("Q", "$A"),
+        ("R", "$A"),
+        ("S", "$"),
+    ]);
+    assert_eq!(config.env, want);
+    assert_eq!((config.workdir.as_str(), config.user.as_deref()), ("/b/c/d", Some("1000:g")));
+}
+
 #[test]
 fn an_arg_above_from_is_known_below_only_where_it_is_named() {
     let text = "ARG A=1\nFROM a:$A\nENV B=$A\nARG A TARGETOS\nENV C=$A-$TARGETOS\n";
@@ -255,4 +300,19 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn the_built_in_tasks_need_no_container_engine() {
+    let builtin = Path::new(env!("CARGO_MANIFEST_DIR")).join("builtin");
+    let mut read = 0;
+    for entry in std::fs::read_dir(builtin).unwrap() {
+        let file = entry.unwrap().path().join("environment/Dockerfile");
+        let Ok(text) = std::fs::read_to_string(&file) else { continue };
+        if let Err(defects) = Dockerfile::parse(&file, &text) {
+            panic!("{defects}");
+        }
+        read += 1;
+    }
+    assert!(read >= 20, "{read} Dockerfiles");
 }

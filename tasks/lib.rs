@@ -21,9 +21,38 @@ pub mod pass_at_k;
 pub mod planted;
 pub mod pytest_report;
 pub mod task;
+pub mod task_digest;
 pub mod trajectory;
 
+pub mod caps;
+pub mod env_template;
+pub mod folder;
+pub mod near;
+pub mod toml_doc;
+pub mod toml_section;
+pub mod yaml_doc;
+
+mod compose;
+pub mod harbor;
+mod harbor_environment;
+mod harbor_toml;
+mod harbor_verifier;
+pub mod orca_csv;
+pub mod terminal_bench;
+
+pub mod dataset;
+pub mod import;
+pub mod manifest;
+pub mod select;
+
+#[cfg(test)]
+mod bad_input_tests;
+#[cfg(test)]
+mod fixture;
+
+pub use dataset::DataSet;
 pub use defect::{Defect, Defects};
 pub use file_tree::{Digest, FileEntry, FileTree};
 pub use outcome::{AgentFailure, FailureClass, Outcome};
+pub use select::Selection;
 pub use task::Task;

@@ -29,8 +29,17 @@ impl Outcome {
 pub enum AgentFailure {
     /// The task's agent time limit ran out.
     TimedOut,
-    /// Its solution or process ended with an error.
-    Crashed,
+}
+
+impl AgentFailure {
+    pub const ALL: [Self; 1] = [Self::TimedOut];
+
+    /// The name in ledgers and reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TimedOut => "timed_out",
+        }
+    }
 }
 
 /// Where an infrastructure failure arose. Each class has its own retry limit.

@@ -1,0 +1,63 @@
+//! Task files as tar archives, and files out of tar archives that came from an environment.
+
+use std::io::{self, Read as _};
+
+use orcapack_tasks::FileTree;
+
+/// At most what the archive of one small file is larger than the file.
+pub const OVERHEAD_BYTES: u64 = 8 << 10;
+
+const MODE_FILE: u32 = 0o644;
+const MODE_EXECUTABLE: u32 = 0o755;
+
+/// A tree as a tar archive: equal trees give equal bytes (sorted, times 0, owner root).
+///
+/// # Errors
+/// Where a file on disk is gone or has changed since its task was read.
+pub fn of_tree(tree: &FileTree) -> io::Result<Vec<u8>> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (path, entry) in tree.iter() {
+        let mode = if entry.executable { MODE_EXECUTABLE } else { MODE_FILE };
+        append(&mut archive, path, &entry.read()?, mode)?;
+    }
+    archive.into_inner()
+}
+
+/// One file as a tar archive.
+pub fn of_file(name: &str, bytes: &[u8]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    // Writing into memory fails only for a name that tar cannot hold, and then the archive is empty.
+    let _ = append(&mut archive, name, bytes, MODE_FILE);
+    archive.into_inner().unwrap_or_default()
+}
+
+/// The bytes of the first regular file in an archive, such as [`Sandbox::get`](crate::sandbox::Sandbox::get) gives
+/// for the path of a file; `None` where there is none.
+///
+/// # Errors
+/// Where the bytes are not a tar archive.
+pub fn first_file(archive: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    for entry in tar::Archive::new(archive).entries()? {
+        let mut entry = entry?;
+        if entry.header().entry_type().is_file() {
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes)?;
+            return Ok(Some(bytes));
+        }
+    }
+    Ok(None)
+}
+
+fn append(
+    archive: &mut tar::Builder<Vec<u8>>,
+    path: &str,
+    bytes: &[u8],
+    mode: u32,
+) -> io::Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(bytes.len() as u64);
+    header.set_mode(mode);
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_cksum();
+    archive.append_data(&mut header, path, bytes)
+}

@@ -1,0 +1,200 @@
+//! The environment actor: owns one live sandbox, from its creation to its removal.
+//!
+//! Spawned by the [pool](crate::pool), which supervises it: whatever way this actor ends, its sandbox is removed.
+//! Its user holds an [`Environment`], which asks for the removal when it is dropped.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use orcapack_tasks::outcome::FailureClass;
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use tokio::task::JoinSet;
+
+use crate::sandbox::{ExecOutput, ExecRequest, Fetched, Sandbox, SandboxError};
+
+/// Where a call's answer goes. Dropped without an answer, it resolves the caller at once.
+pub(crate) type Reply<T> = RpcReplyPort<Result<T, SandboxError>>;
+
+pub(crate) enum EnvironmentMessage {
+    Exec(Box<ExecRequest>, Reply<ExecOutput>),
+    Put {
+        dir: String,
+        archive: Vec<u8>,
+        reply: Reply<()>,
+    },
+    Get {
+        path: String,
+        bytes_max: u64,
+        reply: Reply<Fetched>,
+    },
+    StopProcesses(Reply<()>),
+    /// Resolves when the sandbox has died by itself.
+    WatchLoss(RpcReplyPort<SandboxError>),
+    /// Removes the sandbox and ends the actor.
+    Remove(Option<Reply<()>>),
+}
+
+pub(crate) struct EnvironmentActor;
+
+pub(crate) struct EnvironmentState {
+    sandbox: Arc<dyn Sandbox>,
+    /// Read by the pool after this actor's end: the sandbox needs no further removal.
+    removed: Arc<AtomicBool>,
+    /// Calls under way. Dropped with the actor, which drops their replies and so resolves their callers.
+    calls: JoinSet<()>,
+}
+
+impl Actor for EnvironmentActor {
+    type Msg = EnvironmentMessage;
+    type State = EnvironmentState;
+    type Arguments = (Arc<dyn Sandbox>, Arc<AtomicBool>);
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        (sandbox, removed): Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        Ok(EnvironmentState { sandbox, removed, calls: JoinSet::new() })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        while state.calls.try_join_next().is_some() {}
+        let sandbox = state.sandbox.clone();
+        // A failed send means that the caller has gone; the answer is then nobody's.
+        match message {
+            EnvironmentMessage::Exec(request, reply) => {
+                state.calls.spawn(async move { drop(reply.send(sandbox.exec(&request).await)) });
+            }
+            EnvironmentMessage::Put { dir, archive, reply } => {
+                state
+                    .calls
+                    .spawn(async move { drop(reply.send(sandbox.put(&dir, archive).await)) });
+            }
+            EnvironmentMessage::Get { path, bytes_max, reply } => {
+                state
+                    .calls
+                    .spawn(async move { drop(reply.send(sandbox.get(&path, bytes_max).await)) });
+            }
+            EnvironmentMessage::StopProcesses(reply) => {
+                state.calls.spawn(async move { drop(reply.send(sandbox.stop_processes().await)) });
+            }
+            EnvironmentMessage::WatchLoss(reply) => {
+                state.calls.spawn(async move { drop(reply.send(sandbox.lost().await)) });
+            }
+            EnvironmentMessage::Remove(reply) => {
+                state.calls.abort_all();
+                let result = sandbox.remove().await;
+                state.removed.store(result.is_ok(), Ordering::Release);
+                if let Some(reply) = reply {
+                    drop(reply.send(result));
+                }
+                myself.stop(None);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The right to use one environment, and the duty to end it: dropping it removes the environment.
+#[derive(Debug)]
+pub struct Environment {
+    pub(crate) actor: ActorRef<EnvironmentMessage>,
+    /// Where its commands run unless they say otherwise.
+    pub(crate) workdir: String,
+}
+
+impl Environment {
+    pub fn workdir(&self) -> &str {
+        &self.workdir
+    }
+
+    /// Runs a command.
+    ///
+    /// # Errors
+    /// Only when the environment failed; a command that failed is an [`ExecOutput`].
+    pub async fn exec(&self, request: ExecRequest) -> Result<ExecOutput, SandboxError> {
+        self.call(|reply| EnvironmentMessage::Exec(Box::new(request), reply)).await
+    }
+
+    /// Runs a `sh` script as root, for Orcapack's own housekeeping.
+    pub async fn housekeeping(&self, script: &str) -> Result<ExecOutput, SandboxError> {
+        const TIME_LIMIT: Duration = Duration::from_secs(60);
+        let request = ExecRequest {
+            user: Some("0:0".into()),
+            cwd: Some("/".into()),
+            output_bytes_max: 1 << 20,
+            ..ExecRequest::new(["/bin/sh", "-c", script], TIME_LIMIT)
+        };
+        self.call(|reply| EnvironmentMessage::Exec(Box::new(request), reply)).await
+    }
+
+    /// See [`Sandbox::put`].
+    pub async fn put(&self, dir: &str, archive: Vec<u8>) -> Result<(), SandboxError> {
+        let dir = dir.to_owned();
+        self.call(|reply| EnvironmentMessage::Put { dir, archive, reply }).await
+    }
+
+    /// See [`Sandbox::get`].
+    pub async fn get(&self, path: &str, bytes_max: u64) -> Result<Fetched, SandboxError> {
+        let path = path.to_owned();
+        self.call(|reply| EnvironmentMessage::Get { path, bytes_max, reply }).await
+    }
+
+    /// See [`Sandbox::stop_processes`].
+    pub async fn stop_processes(&self) -> Result<(), SandboxError> {
+        self.call(EnvironmentMessage::StopProcesses).await
+    }
+
+    /// Resolves when the environment has died by itself.
+    pub async fn lost(&self) -> SandboxError {
+        self.call(EnvironmentMessage::WatchLoss).await
+    }
+
+    /// Removes the environment and waits until it is gone.
+    pub async fn remove(self) -> Result<(), SandboxError> {
+        self.call(|reply| EnvironmentMessage::Remove(Some(reply))).await
+    }
+
+    async fn call<T: Send + 'static>(
+        &self,
+        message: impl FnOnce(RpcReplyPort<T>) -> EnvironmentMessage,
+    ) -> T
+    where
+        T: FromActorDeath,
+    {
+        match self.actor.call(message, None).await {
+            Ok(ractor::rpc::CallResult::Success(answer)) => answer,
+            _ => T::from_actor_death(),
+        }
+    }
+}
+
+impl Drop for Environment {
+    fn drop(&mut self) {
+        // Fails only when the actor has ended, and then the pool removes the sandbox.
+        let _ = self.actor.cast(EnvironmentMessage::Remove(None));
+    }
+}
+
+/// What a caller gets when the actor died before it answered.
+trait FromActorDeath {
+    fn from_actor_death() -> Self;
+}
+
+impl FromActorDeath for SandboxError {
+    fn from_actor_death() -> Self {
+        Self::new(FailureClass::ExecTransport, "the environment's actor ended during the call")
+    }
+}
+
+impl<T> FromActorDeath for Result<T, SandboxError> {
+    fn from_actor_death() -> Self {
+        Err(SandboxError::from_actor_death())
+    }
+}

@@ -1,0 +1,190 @@
+//! Where an attempt's time goes: one clock per attempt, and one board that counts the attempts in each phase.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+/// What an attempt is doing. The phases of an attempt follow each other without a gap, so that their times add
+/// up to its wall time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Waiting for the right to start an environment.
+    Queue,
+    /// Building, finding or pulling the image.
+    Image,
+    /// Creating and starting the environment, its health check included.
+    Create,
+    /// The agent's commands in the environment.
+    Exec,
+    /// Waiting for a model.
+    Model,
+    /// The verifier.
+    Grade,
+    /// Removing the environment.
+    Cleanup,
+}
+
+impl Phase {
+    pub const ALL: [Self; 7] = [
+        Self::Queue,
+        Self::Image,
+        Self::Create,
+        Self::Exec,
+        Self::Model,
+        Self::Grade,
+        Self::Cleanup,
+    ];
+
+    /// The name in ledgers, metrics and reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Image => "image",
+            Self::Create => "create",
+            Self::Exec => "exec",
+            Self::Model => "model",
+            Self::Grade => "grade",
+            Self::Cleanup => "cleanup",
+        }
+    }
+}
+
+/// Time spent in each phase, in the order of [`Phase::ALL`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PhaseTimes(pub [Duration; Phase::ALL.len()]);
+
+impl PhaseTimes {
+    pub fn get(&self, phase: Phase) -> Duration {
+        self.0[phase as usize]
+    }
+
+    pub fn total(&self) -> Duration {
+        self.0.iter().sum()
+    }
+}
+
+/// How many attempts are in each phase now, how many environments are alive, and what everyone waits for.
+/// Shared by all attempts of a node; every update is one atomic operation.
+#[derive(Debug, Default)]
+pub struct Board {
+    in_phase: [AtomicI64; Phase::ALL.len()],
+    environments: AtomicI64,
+    environments_peak: AtomicI64,
+    waiting: Mutex<Option<Waiting>>,
+}
+
+/// "Waiting for X since T".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    pub what: String,
+    pub since: SystemTime,
+}
+
+impl Board {
+    pub fn in_phase(&self, phase: Phase) -> u64 {
+        count(&self.in_phase[phase as usize])
+    }
+
+    pub fn environments(&self) -> u64 {
+        count(&self.environments)
+    }
+
+    /// The most environments that were alive at one time.
+    pub fn environments_peak(&self) -> u64 {
+        count(&self.environments_peak)
+    }
+
+    pub fn waiting(&self) -> Option<Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_waiting(&self, waiting: Option<Waiting>) {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = waiting;
+    }
+
+    pub(crate) fn environment_up(&self) {
+        let now = self.environments.fetch_add(1, Ordering::Relaxed) + 1;
+        self.environments_peak.fetch_max(now, Ordering::Relaxed);
+        metrics::gauge!("orcapack_environments").set(now as f64);
+    }
+
+    pub(crate) fn environment_down(&self) {
+        let now = self.environments.fetch_sub(1, Ordering::Relaxed) - 1;
+        metrics::gauge!("orcapack_environments").set(now as f64);
+    }
+
+    fn add(&self, phase: Phase, change: i64) {
+        let now = self.in_phase[phase as usize].fetch_add(change, Ordering::Relaxed) + change;
+        metrics::gauge!("orcapack_attempts", "phase" => phase.as_str()).set(now as f64);
+    }
+}
+
+fn count(value: &AtomicI64) -> u64 {
+    value.load(Ordering::Relaxed).max(0).unsigned_abs()
+}
+
+/// The clock of one attempt. It is always in exactly one phase; dropping it takes the attempt off the board.
+#[derive(Debug)]
+pub struct PhaseClock {
+    board: Arc<Board>,
+    phase: Phase,
+    since: Instant,
+    times: PhaseTimes,
+}
+
+impl PhaseClock {
+    pub fn start(board: Arc<Board>, phase: Phase, now: Instant) -> Self {
+        board.add(phase, 1);
+        Self { board, phase, since: now, times: PhaseTimes::default() }
+    }
+
+    /// Ends the current phase at `now` and begins another. Entering a phase again adds to its time.
+    pub fn enter(&mut self, phase: Phase, now: Instant) {
+        self.book(now);
+        self.board.add(self.phase, -1);
+        self.board.add(phase, 1);
+        self.phase = phase;
+    }
+
+    /// Everything booked so far, the current phase up to `now` included.
+    pub fn read(&mut self, now: Instant) -> PhaseTimes {
+        self.book(now);
+        self.times
+    }
+
+    fn book(&mut self, now: Instant) {
+        self.times.0[self.phase as usize] += now.saturating_duration_since(self.since);
+        self.since = now;
+    }
+}
+
+impl Drop for PhaseClock {
+    fn drop(&mut self) {
+        self.board.add(self.phase, -1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_add_up_to_the_wall_time_and_leave_the_board_empty() {
+        let board = Arc::new(Board::default());
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut clock = PhaseClock::start(board.clone(), Phase::Queue, at(0));
+        clock.enter(Phase::Create, at(30));
+        clock.enter(Phase::Exec, at(100));
+        clock.enter(Phase::Grade, at(110));
+        clock.enter(Phase::Exec, at(150));
+        assert_eq!(board.in_phase(Phase::Exec), 1);
+        let times = clock.read(at(175));
+        assert_eq!(times.get(Phase::Queue), Duration::from_millis(30));
+        assert_eq!(times.get(Phase::Exec), Duration::from_millis(35));
+        assert_eq!(times.total(), Duration::from_millis(175));
+        drop(clock);
+        assert!(Phase::ALL.iter().all(|phase| board.in_phase(*phase) == 0));
+    }
+}

@@ -1,0 +1,142 @@
+//! Where a configuration comes from: defaults, the run to resume, TOML file, `--set`, flags.
+//!
+//! The later goes over the earlier. File, `--set` and flags are one document, so that a value is
+//! judged once and a fault names the place that a user must mend: a file's line, or an argument.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use orcapack_tasks::toml_doc::TomlDoc;
+use orcapack_tasks::{Defect, Defects};
+
+use crate::cli::EvalArgs;
+use crate::config::EvalConfig;
+
+/// What defaults depend on.
+#[derive(Clone, Debug)]
+pub struct Host {
+    pub cpus: usize,
+    pub cache_dir: PathBuf,
+    pub working_dir: PathBuf,
+    pub now: jiff::Zoned,
+}
+
+impl Host {
+    /// This machine, now. The cache is `$ORCAPACK_CACHE`, else a folder in the user's own cache.
+    pub fn this() -> Self {
+        let set = |name: &str| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let cache_dir = set("ORCAPACK_CACHE")
+            .or_else(|| set("XDG_CACHE_HOME").map(|dir| dir.join("orcapack")))
+            .or_else(|| set("HOME").map(|dir| dir.join(".cache/orcapack")))
+            .unwrap_or_else(|| env::temp_dir().join("orcapack-cache"));
+        Self {
+            cpus: std::thread::available_parallelism().map_or(1, usize::from),
+            cache_dir,
+            working_dir: env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
+            now: jiff::Zoned::now(),
+        }
+    }
+}
+
+/// The effective configuration of `eval`, or everything that is wrong with it.
+pub fn load(args: &EvalArgs, host: &Host) -> Result<EvalConfig, Defects> {
+    let mut defects = Vec::new();
+    let mut doc = document(args.config.as_deref(), "a readable file").unwrap_or_else(|found| {
+        defects.extend(found.0);
+        empty()
+    });
+    for setting in &args.set {
+        defects.extend(apply_setting(&mut doc, setting).err());
+    }
+    for (flag, key, value) in flags(args) {
+        defects.extend(doc.set(flag, key, &value.to_string()).err());
+    }
+    // What is left of a broken document would be judged for what it lacks.
+    Defects(defects).into_result(())?;
+
+    let base = EvalConfig::defaults(host.cpus, host.cache_dir.clone());
+    let base = if args.resume { resumed(&doc, base)? } else { base };
+    let mut config = EvalConfig::read(doc, base)?;
+    if let Some(model) = &args.model {
+        let expected = format!("no model: agent `{}` uses none", config.agent.kind.as_str());
+        return Err(Defect::new(Path::new("--model"), expected, format!("`{model}`")).into());
+    }
+    if config.run.name.is_empty() {
+        let time = host.now.strftime("%Y-%m-%d_%H-%M-%S");
+        config.run.name = format!("{time}-{}", config.agent.kind.as_str());
+    }
+    config.run.dataset = host.working_dir.join(&config.run.dataset);
+    config.sandbox.cache_dir = host.working_dir.join(&config.sandbox.cache_dir);
+    Ok(config)
+}
+
+/// The configuration that the run to resume was made with.
+fn resumed(doc: &TomlDoc, defaults: EvalConfig) -> Result<EvalConfig, Defects> {
+    let run = doc.root().section("run");
+    let Some(name) = run.opt_string("name") else {
+        let defect = Defect::new(Path::new("--resume"), "the run to resume: --name NAME", "none");
+        return Err(defect.at_key("run.name").into());
+    };
+    let runs_dir = run.opt_string("runs_dir").map_or(defaults.run.runs_dir.clone(), PathBuf::from);
+    let file = runs_dir.join(name).join("config.toml");
+    EvalConfig::read(document(Some(&file), "the configuration of the run to resume")?, defaults)
+}
+
+fn document(file: Option<&Path>, expected: &str) -> Result<TomlDoc, Defects> {
+    let Some(file) = file else { return Ok(empty()) };
+    let text =
+        fs::read_to_string(file).map_err(|error| Defect::new(file, expected, error.to_string()))?;
+    TomlDoc::parse(file, &text)
+}
+
+/// A document without a file; what it lacks is the command line's fault.
+fn empty() -> TomlDoc {
+    TomlDoc::parse(Path::new("command line"), "").unwrap_or_else(|_| unreachable!("empty TOML"))
+}
+
+fn apply_setting(doc: &mut TomlDoc, setting: &str) -> Result<(), Defect> {
+    match setting.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() && !value.trim().is_empty() => {
+            doc.set("--set", key.trim(), value.trim())
+        }
+        _ => {
+            let expected = "KEY=VALUE, such as sandbox.cpus=2";
+            Err(Defect::new(Path::new("--set"), expected, format!("`{setting}`")))
+        }
+    }
+}
+
+type Flag = (&'static str, &'static str, toml::Value);
+
+/// The flags that were given: name, key, value.
+fn flags(args: &EvalArgs) -> Vec<Flag> {
+    let select = &args.select;
+    let path = |path: &PathBuf| toml::Value::from(path.to_string_lossy().into_owned());
+    let number = |n: u64| toml::Value::from(i64::try_from(n).unwrap_or(i64::MAX));
+    let list = |items: &[String]| {
+        let items = (!items.is_empty()).then(|| items.to_vec());
+        items.map(toml::Value::from)
+    };
+    let given = [
+        ("--dataset", "run.dataset", select.dataset.as_ref().map(path)),
+        ("--path", "run.dataset", select.path.as_ref().map(path)),
+        ("--name", "run.name", args.name.clone().map(toml::Value::from)),
+        ("--runs-dir", "run.runs_dir", args.runs_dir.as_ref().map(path)),
+        ("--task", "select.include", list(&select.include)),
+        ("--exclude", "select.exclude", list(&select.exclude)),
+        ("--tag", "select.tags", list(&select.tags)),
+        ("--difficulty", "select.difficulties", list(&select.difficulties)),
+        ("--category", "select.categories", list(&select.categories)),
+        ("--n-tasks", "select.n_tasks", select.n_tasks.map(number)),
+        ("--agent", "agent.kind", args.agent.map(|kind| kind.as_str().into())),
+        ("--n-concurrent", "rollouts.n_concurrent", args.n_concurrent.map(number)),
+        ("--n-attempts", "rollouts.n_attempts", args.n_attempts.map(number)),
+        ("--sandbox", "sandbox.driver", args.sandbox.map(|driver| driver.as_str().into())),
+    ];
+    given.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value?))).collect()
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

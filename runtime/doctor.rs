@@ -1,0 +1,299 @@
+//! `orcapack doctor`: what this machine lacks for rollouts, and what to do about it.
+//!
+//! Facts are read first, by [`crate::host`] and the Docker driver; [`checks`] only judges them.
+
+use std::path::Path;
+
+use orcapack_actors::docker::DockerDriver;
+use orcapack_actors::docker_facts::DockerFacts;
+use orcapack_actors::sandbox::SandboxError;
+use serde::Serialize;
+
+use crate::cli::DoctorArgs;
+use crate::config_layers::Host;
+use crate::exit::{Exit, Failure};
+use crate::host::{Disk, HostFacts, UserNamespaces};
+use crate::output::{self, plural};
+
+/// One row of the table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    pub check: String,
+    pub status: Status,
+    pub found: String,
+    /// What to do; `None` where there is nothing to do.
+    pub advice: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    Ok,
+    /// Something works less well, or only one kind of sandbox.
+    Warn,
+    /// Rollouts cannot run.
+    Fail,
+}
+
+/// Everything that is judged.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    pub host: HostFacts,
+    pub docker: Result<DockerFacts, SandboxError>,
+    /// The unpacked base image of the built-in tasks is there, for the process driver.
+    pub base_rootfs: bool,
+}
+
+/// The image that the built-in tasks start from; made by `tasks/base/build.sh`.
+const BASE_IMAGE: &str = "orcapack/base:1";
+
+/// What a rollout has open at most (pipes or sockets to its sandboxes, files in transfer), and the
+/// rest of the process.
+const OPEN_FILES_PER_ROLLOUT: u64 = 16;
+const OPEN_FILES_OF_PROCESS: u64 = 256;
+
+const GIB: u64 = 1 << 30;
+const DISK_FREE_WARN: u64 = 10 * GIB;
+const DISK_FREE_FAIL: u64 = GIB;
+
+/// Prints the table. Exit code 4 when something failed.
+pub async fn doctor(args: &DoctorArgs, host: &Host) -> Result<Exit, Failure> {
+    let read = HostFacts::read(&host.cache_dir, Path::new("runs"));
+    let facts = Facts {
+        host: read.map_err(|error| Failure::bad_input(format!("this machine: {error}")))?,
+        docker: DockerDriver::from_env().facts().await,
+        base_rootfs: host.cache_dir.join("rootfs").join(BASE_IMAGE).is_dir(),
+    };
+    let checks = checks(&facts, args.n_concurrent);
+    if args.json {
+        output::print_json(&checks)?;
+    } else {
+        output::print(&table(&checks))?;
+    }
+    let failed = checks.iter().any(|check| check.status == Status::Fail);
+    Ok(if failed { Exit::NoSandbox } else { Exit::Done })
+}
+
+fn table(checks: &[Check]) -> String {
+    let rows = checks.iter().map(|check| {
+        let status = match check.status {
+            Status::Ok => "ok",
+            Status::Warn => "warn",
+            Status::Fail => "FAIL",
+        };
+        let advice = check.advice.clone().unwrap_or_default();
+        [check.check.clone(), status.to_owned(), check.found.clone(), advice]
+    });
+    output::table(["check", "status", "found", "what to do"], rows)
+}
+
+/// All rows, for `n_concurrent` rollouts at once.
+pub fn checks(facts: &Facts, n_concurrent: u64) -> Vec<Check> {
+    let mut checks = vec![sandboxes(facts)];
+    match &facts.docker {
+        Ok(docker) => {
+            checks.extend([engine(docker), storage_driver(docker), engine_limits(docker)]);
+            checks.extend([address_pools(docker), leftovers(docker)]);
+        }
+        Err(error) => checks.push(
+            Check::warn("docker engine", &error.message)
+                .advise("start it or set DOCKER_HOST; without it, --sandbox process"),
+        ),
+    }
+    checks.extend([process_sandbox(&facts.host), cgroups(&facts.host), base_image(facts)]);
+    checks.push(open_files(&facts.host, n_concurrent));
+    checks.extend(facts.host.disks.iter().map(disk));
+    if let Ok(docker) = &facts.docker
+        && let Some(free) = docker.data_root_disk
+    {
+        let path = Path::new(&docker.data_root).to_owned();
+        checks.push(disk(&Disk { what: "docker", path, free_bytes: free.free_bytes }));
+    }
+    checks
+}
+
+fn sandboxes(facts: &Facts) -> Check {
+    let docker = facts.docker.is_ok().then_some("docker");
+    let process = process_obstacle(&facts.host).is_none().then_some("process");
+    match (docker, process) {
+        (None, None) => Check::fail("sandbox", "none")
+            .advise("start a Docker engine, or see the row of the process sandbox"),
+        _ => {
+            let names: Vec<&str> = docker.into_iter().chain(process).collect();
+            Check::ok("sandbox", names.join(", "))
+        }
+    }
+}
+
+fn engine(docker: &DockerFacts) -> Check {
+    Check::ok(
+        "docker engine",
+        format!(
+            "{} at {} (API {}, cgroup v{})",
+            docker.version, docker.host, docker.api_version, docker.cgroup_version
+        ),
+    )
+}
+
+/// Drivers that copy whole files, or go through user space, make every start and write slow.
+fn storage_driver(docker: &DockerFacts) -> Check {
+    const FAST: [&str; 5] = ["overlay2", "overlayfs", "btrfs", "zfs", "devicemapper"];
+    let driver = &docker.storage_driver;
+    if FAST.contains(&driver.as_str()) {
+        Check::ok("docker storage", driver)
+    } else {
+        Check::warn("docker storage", format!("{driver}, which is slow"))
+            .advise("use overlay2 if the kernel lets it (storage-driver in daemon.json)")
+    }
+}
+
+fn engine_limits(docker: &DockerFacts) -> Check {
+    let limits = docker.limits_enforced;
+    let missing: Vec<&str> =
+        [("cpus", limits.cpus), ("memory", limits.memory), ("pids", limits.pids)]
+            .into_iter()
+            .filter_map(|(name, enforced)| (!enforced).then_some(name))
+            .collect();
+    if !missing.is_empty() {
+        return Check::warn("docker limits", format!("not enforced: {}", missing.join(", ")))
+            .advise("enable these control groups in the kernel, or use --sandbox process");
+    }
+    let storage = if limits.storage { ", storage" } else { "; storage is not limited" };
+    Check::ok("docker limits", format!("cpus, memory, pids{storage}"))
+}
+
+/// Our sandboxes take no pool; what else runs on the engine may.
+fn address_pools(docker: &DockerFacts) -> Check {
+    let (used, all) = (docker.bridge_networks, docker.address_pools);
+    let found = format!("{used} of about {all} used");
+    if used + 2 > all {
+        Check::warn("docker address pools", found)
+            .advise("remove unused networks: docker network prune")
+    } else {
+        Check::ok("docker address pools", found)
+    }
+}
+
+fn leftovers(docker: &DockerFacts) -> Check {
+    let labelled = docker.labelled;
+    let found = [
+        plural(labelled.containers, "container"),
+        plural(labelled.networks, "network"),
+        plural(labelled.volumes, "volume"),
+    ]
+    .join(", ");
+    let check = Check::ok("docker, with our labels", found);
+    if labelled.containers + labelled.networks + labelled.volumes == 0 {
+        check
+    } else {
+        check.advise("if no run is alive: orcapack gc --all")
+    }
+}
+
+fn process_sandbox(host: &HostFacts) -> Check {
+    match process_obstacle(host) {
+        Some(obstacle) => Check::warn("process sandbox", obstacle)
+            .advise("change that setting, run as root, or use --sandbox docker"),
+        None if host.root => Check::ok("process sandbox", "as root, overlay mounts"),
+        None => Check::ok("process sandbox", "in a user namespace, overlay mounts"),
+    }
+}
+
+/// Why the process driver cannot isolate here.
+fn process_obstacle(host: &HostFacts) -> Option<String> {
+    if !host.overlay {
+        return Some("this kernel has no overlay mounts (modprobe overlay)".to_owned());
+    }
+    match &host.namespaces {
+        UserNamespaces::Forbidden(setting) if !host.root => {
+            Some(format!("user namespaces are forbidden: {setting}"))
+        }
+        _ => None,
+    }
+}
+
+fn cgroups(host: &HostFacts) -> Check {
+    let cgroups = &host.cgroups;
+    let missing: Vec<&str> =
+        ["cpu", "memory", "pids"].into_iter().filter(|name| !cgroups.has(name)).collect();
+    let version = cgroups.version();
+    if !missing.is_empty() {
+        return Check::warn("control groups", format!("{version}, without {}", missing.join(", ")))
+            .advise("the process sandbox cannot limit these; enable them in the kernel");
+    }
+    if !cgroups.writable {
+        return Check::warn("control groups", format!("{version}, not writable"))
+            .advise("the process sandbox limits nothing; run as root or get them delegated");
+    }
+    Check::ok("control groups", format!("{version}: cpu, memory, pids"))
+}
+
+fn base_image(facts: &Facts) -> Check {
+    let in_engine = facts
+        .docker
+        .as_ref()
+        .is_ok_and(|docker| docker.images.iter().any(|image| image == BASE_IMAGE));
+    let docker_lacks = facts.docker.is_ok() && !in_engine;
+    let found = match (in_engine, facts.base_rootfs) {
+        (true, true) => "in the engine and unpacked",
+        (true, false) => "in the engine only",
+        (false, true) => "unpacked only",
+        (false, false) => "none",
+    };
+    let check = format!("base image {BASE_IMAGE}");
+    if docker_lacks || !facts.base_rootfs {
+        Check::warn(&check, found).advise("for the built-in tasks: tasks/base/build.sh")
+    } else {
+        Check::ok(&check, found)
+    }
+}
+
+fn open_files(host: &HostFacts, n_concurrent: u64) -> Check {
+    let of_rollouts = OPEN_FILES_PER_ROLLOUT.saturating_mul(n_concurrent);
+    let needed = OPEN_FILES_OF_PROCESS.saturating_add(of_rollouts);
+    let hard = host.open_files.hard;
+    let found = format!("{hard} allowed, {needed} needed for {n_concurrent} rollouts at once");
+    if hard < needed {
+        let fits = hard.saturating_sub(OPEN_FILES_OF_PROCESS) / OPEN_FILES_PER_ROLLOUT;
+        let advice = format!("raise it (ulimit -Hn {needed}), or run with -n {}", fits.max(1));
+        Check::fail("open files", found).advise(advice)
+    } else {
+        Check::ok("open files", found)
+    }
+}
+
+fn disk(disk: &Disk) -> Check {
+    let check = format!("disk of {}", disk.what);
+    let gib = disk.free_bytes as f64 / GIB as f64;
+    let found = format!("{gib:.1} GiB free at {}", disk.path.display());
+    let advice = "free some: orcapack gc --images";
+    if disk.free_bytes < DISK_FREE_FAIL {
+        Check::fail(&check, found).advise(advice)
+    } else if disk.free_bytes < DISK_FREE_WARN {
+        Check::warn(&check, found).advise(advice)
+    } else {
+        Check::ok(&check, found)
+    }
+}
+
+impl Check {
+    fn ok(check: &str, found: impl Into<String>) -> Self {
+        Self { check: check.to_owned(), status: Status::Ok, found: found.into(), advice: None }
+    }
+
+    fn warn(check: &str, found: impl Into<String>) -> Self {
+        Self { status: Status::Warn, ..Self::ok(check, found) }
+    }
+
+    fn fail(check: &str, found: impl Into<String>) -> Self {
+        Self { status: Status::Fail, ..Self::ok(check, found) }
+    }
+
+    fn advise(self, advice: impl Into<String>) -> Self {
+        Self { advice: Some(advice.into()), ..self }
+    }
+}
+
+#[cfg(test)]
+#[path = "doctor_tests.rs"]
+mod tests;

@@ -1,0 +1,246 @@
+//! Runs a set of rollouts on this node from start to end: ledger, actors, progress, signals, sweep.
+//!
+//! `eval` and `tasks check` are two users of it: they differ in who solves the tasks, and in what they print.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use orcapack_actors::sandbox::{Driver, Limits, SandboxError, Swept};
+use orcapack_actors::start_gate::StartGateConfig;
+use orcapack_tasks::grading::Scheme;
+use orcapack_tasks::outcome::FailureClass;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::config::EvalConfig;
+use crate::coordinator::{Rollout, RunEnd, Tally, Work};
+use crate::exit::{Exit, Failure};
+use crate::ledger::{Ledger, Past};
+use crate::node::{Node, NodeConfig};
+use crate::progress;
+use crate::record::Folders;
+use crate::status::RunStatus;
+use crate::store::{PlannedRollout, Store, StoreError};
+
+/// Between two looks at the board for the progress display.
+const STATUS_EVERY: Duration = Duration::from_millis(200);
+
+/// What is to be run, and where its records go.
+pub struct Engine<'a> {
+    pub config: &'a EvalConfig,
+    pub driver: Arc<dyn Driver>,
+    /// Label of everything that is created.
+    pub run_id: String,
+    /// The path of the ledger; one that is there is resumed.
+    pub ledger: PathBuf,
+    /// By rollout id. Rollouts of one task are a group.
+    pub rollouts: Vec<Rollout>,
+    pub folders: Option<Folders>,
+    pub progress: progress::Mode,
+}
+
+/// How it went, beside what the ledger says.
+#[derive(Debug)]
+pub struct Finished {
+    pub end: RunEnd,
+    /// What the last sweep still had to remove. Nothing, if all went as it should (AC-6).
+    pub swept: Swept,
+    pub environments_peak: u64,
+}
+
+impl Engine<'_> {
+    /// # Errors
+    /// The ledger cannot be opened, the sandbox engine is away, or a part of the node ended.
+    pub async fn run(self) -> Result<Finished, Failure> {
+        let mut signals = Signals::listen()?;
+        let planned = planned(&self.rollouts);
+        let opened = Store::open(&self.ledger, &planned)?;
+        let groups = planned.iter().map(|rollout| rollout.group).collect();
+        let mut ledger = Ledger::new(groups, self.config.retries.clone());
+        let interrupted = ledger.resume(&opened.past);
+        let tally = Arc::new(tally(&opened.past));
+        let total = self.rollouts.len();
+        let work = Work {
+            rollouts: self.rollouts,
+            slots: self.config.rollouts.n_concurrent,
+            store: opened.store,
+            ledger,
+            interrupted,
+            folders: self.folders,
+            tally: tally.clone(),
+        };
+        let node_config = node_config(self.config, self.run_id, opened.incarnation);
+        let node = Node::start(self.driver, node_config, work).await?;
+        let (publish, status) = watch::channel(RunStatus { total, ..RunStatus::default() });
+        let shown = tokio::spawn(progress::show(self.progress, status));
+        let drain_limit = self.config.timeouts.drain;
+        let end = watch_run(&node, &mut signals, drain_limit, &publish, &tally, total).await;
+        drop(publish);
+        // The display ends with its channel; a panic in it has no bearing on the run.
+        let _ = shown.await;
+        let environments_peak = node.board.environments_peak();
+        let swept = node.stop().await?;
+        match end {
+            RunEnd::Failed(message) => Err(Failure::internal(message)),
+            end => Ok(Finished { end, swept, environments_peak }),
+        }
+    }
+}
+
+/// Publishes the status until the run has ended. The first signal drains, a second one, or the drain's time limit,
+/// ends what runs; further ones change nothing.
+async fn watch_run(
+    node: &Node,
+    signals: &mut Signals,
+    drain_limit: Duration,
+    publish: &watch::Sender<RunStatus>,
+    tally: &Tally,
+    total: usize,
+) -> RunEnd {
+    let end = node.wait_end();
+    tokio::pin!(end);
+    let mut ticks = tokio::time::interval(STATUS_EVERY);
+    let mut kill_at = None;
+    loop {
+        tokio::select! {
+            end = &mut end => return end,
+            _ = ticks.tick() => publish_status(node, publish, tally, total),
+            () = signals.next() => {
+                node.drain();
+                if kill_at.is_none() {
+                    eprintln!("draining for up to {} s; once more to stop now", drain_limit.as_secs());
+                    kill_at = Some(tokio::time::Instant::now() + drain_limit);
+                } else {
+                    node.kill_rollouts();
+                }
+            }
+            () = sleep_until(kill_at) => {
+                node.kill_rollouts();
+                // Not again; the kills are quick, but their clean-up takes the engine some time.
+                kill_at = Some(tokio::time::Instant::now() + Duration::from_secs(24 * 3600));
+            }
+        }
+    }
+}
+
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn publish_status(node: &Node, publish: &watch::Sender<RunStatus>, tally: &Tally, total: usize) {
+    let count = |value: &std::sync::atomic::AtomicU64| value.load(Ordering::Relaxed) as usize;
+    let mut status = RunStatus {
+        total,
+        done: count(&tally.done),
+        passed: count(&tally.passed),
+        infra_failures: count(&tally.infra_failures),
+        retries: count(&tally.retries),
+        ..RunStatus::default()
+    };
+    status.read_board(&node.board);
+    publish.send_if_modified(|now| {
+        let changed = *now != status;
+        *now = status;
+        changed
+    });
+}
+
+/// Ctrl-C, and the polite way in which service managers end a process.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| Failure::internal(format!("cannot hear signals: {error}")))
+        };
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// The rollouts as the ledger keeps them.
+pub fn planned(rollouts: &[Rollout]) -> Vec<PlannedRollout> {
+    let mut names: Vec<&str> = Vec::new();
+    let mut planned = Vec::with_capacity(rollouts.len());
+    let mut groups = std::collections::HashMap::new();
+    for Rollout { task, agent } in rollouts {
+        let group = *groups.entry(task.name.as_str()).or_insert_with(|| {
+            names.push(&task.name);
+            names.len() as u32 - 1
+        });
+        planned.push(PlannedRollout {
+            task: task.name.clone(),
+            task_digest: task.digest.to_string(),
+            group,
+            agent: agent.to_string(),
+        });
+    }
+    planned
+}
+
+/// Starts from what was done before a resume; rewards are counted again from the ledger at the end.
+fn tally(past: &Past) -> Tally {
+    let tally = Tally::default();
+    tally.done.store(past.ended.len() as u64, Ordering::Relaxed);
+    tally
+}
+
+fn node_config(config: &EvalConfig, run: String, incarnation: u64) -> NodeConfig {
+    let sandbox = &config.sandbox;
+    NodeConfig {
+        gate: StartGateConfig {
+            concurrency: sandbox.create_concurrency,
+            rate_per_sec: Some(sandbox.create_rate_per_sec).filter(|rate| *rate > 0.0),
+            breaker_failures: sandbox.breaker_failures,
+            breaker_cooldown: sandbox.breaker_cooldown,
+        },
+        think: config.agent.think,
+        limits: Limits {
+            cpus: sandbox.cpus,
+            memory_bytes: sandbox.memory_mb << 20,
+            pids: sandbox.pids,
+            storage_bytes: sandbox.storage_mb << 20,
+        },
+        start_timeout: sandbox.start_timeout,
+        timeout_multiplier: config.timeouts.multiplier,
+        agent_timeout: config.timeouts.agent,
+        verifier_timeout: config.timeouts.verifier,
+        scheme: if config.rollouts.partial_reward { Scheme::Weighted } else { Scheme::Binary },
+        run,
+        node: "local".into(),
+        incarnation,
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::bad_input(error.to_string())
+    }
+}
+
+impl From<SandboxError> for Failure {
+    fn from(error: SandboxError) -> Self {
+        let exit = match error.class {
+            FailureClass::Internal => Exit::Internal,
+            _ => Exit::NoSandbox,
+        };
+        Self::new(exit, error.message)
+    }
+}

@@ -1,0 +1,199 @@
+//! `orcapack eval`: an agent over tasks, k attempts each, and what came of it.
+
+use std::sync::Arc;
+
+use orcapack_actors::sandbox::SweepScope;
+use orcapack_tasks::Task;
+use orcapack_tasks::admission::TrialKind;
+use orcapack_tasks::{Defect, Defects};
+
+use crate::cli::EvalArgs;
+use crate::config::{AgentKind, EvalConfig};
+use crate::config_layers::Host;
+use crate::coordinator::{Rollout, RunEnd};
+use crate::engine::{Engine, Finished};
+use crate::exit::{Exit, Failure};
+use crate::metrics_log::{METRICS_EVERY, Metrics, MetricsWriter};
+use crate::plan::Plan;
+use crate::record::{self, Folders};
+use crate::run_dir::{Opening, RunDir, RunKind};
+use crate::store;
+use crate::summary::{RunInfo, RunSummary, TaskInfo};
+use crate::{engine, output, report, sandboxes, summary_rows, table, telemetry};
+
+/// Reads and checks everything, then runs it; nothing is created before all of the input is known to be good.
+///
+/// # Errors
+/// See [`Exit`].
+pub fn run(args: &EvalArgs, host: &Host) -> Result<Exit, Failure> {
+    let plan = Plan::make(args, host)?;
+    let rollouts = rollouts(&plan)?;
+    plan.warn_of_defects();
+    if args.dry_run {
+        return plan.print(args.output.json);
+    }
+    let runtime = tokio::runtime::Runtime::new()
+        .map_err(|error| Failure::internal(format!("cannot start the runtime: {error}")))?;
+    runtime.block_on(evaluate(args, &plan, rollouts))
+}
+
+/// Sample by sample over all tasks, so that every image is wanted early and its builds overlap with rollouts.
+fn rollouts(plan: &Plan) -> Result<Vec<Rollout>, Failure> {
+    let kind = plan.config.agent.kind;
+    let tasks: Vec<Arc<Task>> = plan.set.tasks.iter().cloned().map(Arc::new).collect();
+    let lacking: Vec<Defect> = tasks
+        .iter()
+        .filter(|task| trial(kind, task, 0).is_none())
+        .map(|task| {
+            let expected = format!("a task that agent `{}` has a script for", kind.as_str());
+            Defect::new(&task.source, expected, "none")
+        })
+        .collect();
+    Defects(lacking).into_result(())?;
+    let samples = 0..plan.config.rollouts.n_attempts;
+    let rollouts = samples.flat_map(|sample| {
+        tasks.iter().filter_map(move |task| {
+            let agent = trial(kind, task, sample)?;
+            Some(Rollout { task: task.clone(), agent })
+        })
+    });
+    Ok(rollouts.collect())
+}
+
+/// Who solves sample number `sample` of a task; `None` where the task has no script for that agent.
+fn trial(kind: AgentKind, task: &Task, sample: usize) -> Option<TrialKind> {
+    match kind {
+        AgentKind::Nop => Some(TrialKind::Nop),
+        AgentKind::Oracle => task.has_solution().then_some(TrialKind::Oracle),
+        AgentKind::KnownBad => {
+            let (name, _) = task.known_bad.get(sample.checked_rem(task.known_bad.len())?)?;
+            Some(TrialKind::KnownBad(name.clone()))
+        }
+    }
+}
+
+async fn evaluate(args: &EvalArgs, plan: &Plan, rollouts: Vec<Rollout>) -> Result<Exit, Failure> {
+    let config = &plan.config;
+    let driver = sandboxes::choose(&config.sandbox).await?;
+    let kind = RunKind::of(config, &plan.tasks_digest());
+    let opening = match (args.resume, args.clean) {
+        (true, _) => Opening::Resume,
+        (_, true) => Opening::Clean,
+        _ => Opening::New,
+    };
+    let dir = RunDir::open(opening, config, &kind)?;
+    let io = |error: std::io::Error| Failure::internal(error.to_string());
+    telemetry::start_logs(Some(&dir.logs()), args.output.verbose).map_err(io)?;
+    let metrics = Metrics::new();
+    metrics.install().map_err(io)?;
+    let metrics = MetricsWriter::start(metrics, &dir.metrics(), METRICS_EVERY).await.map_err(io)?;
+    if let Some(replaced) = dir.replaced() {
+        let scope = SweepScope::Run { run: replaced.to_owned(), except_incarnation: None };
+        driver.sweep(&scope).await?;
+    }
+    let started = jiff::Timestamp::now();
+    let planned = engine::planned(&rollouts);
+    let sandbox = driver.name();
+    let engine = Engine {
+        config,
+        driver,
+        run_id: dir.id().to_owned(),
+        ledger: dir.ledger(),
+        rollouts,
+        folders: Some(Folders {
+            run: dir.id().to_owned(),
+            trajectories: dir.trajectories(),
+            logs: dir.logs(),
+        }),
+        progress: telemetry::progress_mode(
+            args.output.quiet || args.output.json,
+            args.output.verbose,
+        ),
+    };
+    let finished = engine.run().await?;
+    metrics.finish().await.map_err(io)?;
+    let (attempts, results) = store::read(&dir.ledger())?;
+    let info = run_info(config, sandbox, started, &finished)?;
+    let tasks = plan.set.tasks.iter().map(task_info).collect();
+    let trajectory = |rollout, attempt| {
+        let path = format!("trajectories/{}", record::trajectory_name(rollout, attempt));
+        dir.path().join(&path).is_file().then_some(path)
+    };
+    let rows = summary_rows::rollouts(&planned, &attempts, &results, trajectory);
+    let summary = RunSummary::new(info, tasks, rows);
+    let page = report::render(&summary).map_err(|error| Failure::internal(error.to_string()))?;
+    std::fs::write(dir.report(), page).map_err(io)?;
+    present(args, &dir, &summary, &finished)
+}
+
+fn present(
+    args: &EvalArgs,
+    dir: &RunDir,
+    summary: &RunSummary,
+    finished: &Finished,
+) -> Result<Exit, Failure> {
+    if args.output.json {
+        output::print_json(summary)?;
+    } else {
+        output::print(&table::render(summary, width()))?;
+        output::print(&format!("report: {}\n", dir.report().display()))?;
+    }
+    if finished.swept != Default::default() {
+        eprintln!("warning: the last sweep still had to remove {:?}", finished.swept);
+    }
+    if finished.end == RunEnd::Drained {
+        let name = dir.path().file_name().unwrap_or_default().to_string_lossy();
+        eprintln!("interrupted: `--name {name} --resume` runs what is missing");
+        return Ok(Exit::Interrupted);
+    }
+    match summary.totals.outcomes.infrastructure_failed {
+        0 => Ok(Exit::Done),
+        _ => Ok(Exit::InfrastructureFailures),
+    }
+}
+
+fn run_info(
+    config: &EvalConfig,
+    sandbox: &str,
+    started: jiff::Timestamp,
+    finished: &Finished,
+) -> Result<RunInfo, Failure> {
+    let toml = config.to_toml().map_err(|error| Failure::internal(error.to_string()))?;
+    Ok(RunInfo {
+        name: config.run.name.clone(),
+        dataset: config.run.dataset.display().to_string(),
+        agent: config.agent.kind.as_str().into(),
+        model: None,
+        sandbox: sandbox.into(),
+        started,
+        ended: jiff::Timestamp::now(),
+        concurrent: config.rollouts.n_concurrent as u64,
+        k: config.rollouts.n_attempts as u64,
+        command: std::env::args().collect::<Vec<_>>().join(" "),
+        config: toml,
+        environments_peak: finished.environments_peak,
+        rss_bytes_peak: rss_bytes_peak(),
+    })
+}
+
+fn task_info(task: &Task) -> TaskInfo {
+    TaskInfo {
+        name: task.name.clone(),
+        difficulty: task.difficulty.clone(),
+        category: task.category.clone(),
+    }
+}
+
+/// Of the terminal; where there is none, what fits a log.
+fn width() -> u16 {
+    const ELSEWHERE: u16 = 120;
+    terminal_size::terminal_size().map_or(ELSEWHERE, |(terminal_size::Width(width), _)| width)
+}
+
+/// The most memory that this process has held, as the kernel counted it; 0 where it does not say.
+fn rss_bytes_peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}

@@ -1,0 +1,168 @@
+//! One node: the root of the supervision tree, and the order in which its parts come up and go down.
+//!
+//! ```text
+//! NodeActor
+//! ├─ EnvironmentPool ── Environment (one per live sandbox)
+//! ├─ RolloutSupervisor ── Rollout (one per attempt)
+//! └─ Coordinator (ledger, store)
+//! ```
+//! The three children hold state that no restart could give back, so the end of one ends the node; the ledger and
+//! the sweep by labels are what a new process starts from.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use orcapack_actors::attempt::Context;
+use orcapack_actors::phase::Board;
+use orcapack_actors::pool::Pool;
+use orcapack_actors::rollout::Rollouts;
+use orcapack_actors::sandbox::{Driver, Limits, SandboxError, SweepScope, Swept};
+use orcapack_actors::start_gate::StartGateConfig;
+use orcapack_tasks::grading::Scheme;
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+
+use crate::coordinator::{Coordinator, RunEnd, Work};
+
+/// How environments are made and rollouts are run on a node.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    pub gate: StartGateConfig,
+    pub think: Duration,
+    pub limits: Limits,
+    pub start_timeout: Duration,
+    pub timeout_multiplier: f64,
+    pub agent_timeout: Option<Duration>,
+    pub verifier_timeout: Option<Duration>,
+    pub scheme: Scheme,
+    /// Labels of everything that this process creates.
+    pub run: String,
+    pub node: String,
+    pub incarnation: u64,
+}
+
+pub struct Node {
+    driver: Arc<dyn Driver>,
+    run: String,
+    root: ActorRef<()>,
+    pool: Pool,
+    rollouts: Rollouts,
+    coordinator: Coordinator,
+    pub board: Arc<Board>,
+}
+
+/// After the end of a run, environments that are being removed get this long.
+const IDLE_LIMIT: Duration = Duration::from_secs(60);
+
+impl Node {
+    /// Sweeps what earlier incarnations of this run left, then starts everything; rollouts begin at once.
+    ///
+    /// # Errors
+    /// Where the sweep fails (the engine is away), or the actor system refuses.
+    pub async fn start(
+        driver: Arc<dyn Driver>,
+        config: NodeConfig,
+        work: Work,
+    ) -> Result<Self, SandboxError> {
+        let scope = SweepScope::Run {
+            run: config.run.clone(),
+            except_incarnation: Some(config.incarnation),
+        };
+        let swept = driver.sweep(&scope).await?;
+        if swept != Swept::default() {
+            tracing::info!(?swept, "removed what an earlier start of this run left");
+        }
+        let run = config.run.clone();
+        Self::spawn(driver, run, config, work).await.map_err(|error| {
+            let class = orcapack_tasks::outcome::FailureClass::Internal;
+            SandboxError::new(class, format!("the node does not start: {error}"))
+        })
+    }
+
+    async fn spawn(
+        driver: Arc<dyn Driver>,
+        run: String,
+        config: NodeConfig,
+        work: Work,
+    ) -> Result<Self, ractor::SpawnErr> {
+        let board = Arc::new(Board::default());
+        let (root, _) = Actor::spawn(None, NodeActor, ()).await?;
+        let pool = Pool::spawn(driver.clone(), config.gate, board.clone(), root.get_cell()).await?;
+        let coordinator = Coordinator::spawn(work, root.get_cell()).await?;
+        let context = Arc::new(Context {
+            pool: pool.clone(),
+            board: board.clone(),
+            think: config.think,
+            limits: config.limits,
+            start_timeout: config.start_timeout,
+            timeout_multiplier: config.timeout_multiplier,
+            agent_timeout: config.agent_timeout,
+            verifier_timeout: config.verifier_timeout,
+            scheme: config.scheme,
+            run: config.run,
+            node: config.node,
+            incarnation: config.incarnation,
+        });
+        let rollouts = Rollouts::spawn(context, coordinator.reports(), root.get_cell()).await?;
+        coordinator.begin(rollouts.clone());
+        Ok(Self { driver, run, root, pool, rollouts, coordinator, board })
+    }
+
+    /// Resolves when the run has ended. Every terminal record is on disk then.
+    pub async fn wait_end(&self) -> RunEnd {
+        self.coordinator.wait_end().await
+    }
+
+    /// Assigns nothing more; what runs may end.
+    pub fn drain(&self) {
+        self.coordinator.drain();
+    }
+
+    /// Ends what runs, now. Only after [`Self::drain`], so that it counts as interrupted and can be resumed.
+    pub fn kill_rollouts(&self) {
+        self.rollouts.kill_all();
+    }
+
+    /// Takes the node down and leaves nothing of its run in the engine (AC-6): what the sweep still had to
+    /// remove is its answer, and is nothing when every actor did its duty.
+    ///
+    /// # Errors
+    /// When the engine cannot be asked.
+    pub async fn stop(self) -> Result<Swept, SandboxError> {
+        if !self.pool.wait_idle(IDLE_LIMIT).await {
+            tracing::warn!("environments are still alive {IDLE_LIMIT:?} after the run's end");
+        }
+        if let Err(error) = self.root.stop_and_wait(None, Some(IDLE_LIMIT)).await {
+            tracing::warn!(%error, "the node's actors did not stop");
+        }
+        self.driver.sweep(&SweepScope::Run { run: self.run, except_incarnation: None }).await
+    }
+}
+
+/// Supervises the node's parts. Has no messages of its own.
+struct NodeActor;
+
+impl Actor for NodeActor {
+    type Msg = ();
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _myself: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<()>,
+        event: SupervisionEvent,
+        (): &mut (),
+    ) -> Result<(), ActorProcessingErr> {
+        let reason = match event {
+            SupervisionEvent::ActorFailed(_, error) => error.to_string(),
+            SupervisionEvent::ActorTerminated(_, _, reason) => reason.unwrap_or_default(),
+            _ => return Ok(()),
+        };
+        tracing::error!(reason, "a part of the node has ended: the node ends");
+        myself.stop(Some(reason));
+        Ok(())
+    }
+}

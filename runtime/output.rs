@@ -1,0 +1,75 @@
+//! Standard output: results, as text or as one JSON document. Progress and messages go to standard
+//! error.
+
+use std::io::{self, Write as _};
+use std::time::Duration;
+
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+use crate::exit::Failure;
+
+/// Prints `text` as it is. That its reader has gone away (`| head`) is no failure.
+pub fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::bad_input(format!("standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints a value as indented JSON.
+pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| Failure::internal(format!("a result is not JSON: {error}")))?;
+    print(&format!("{text}\n"))
+}
+
+/// Rows under a header, columns apart by two spaces, lines without trailing blanks.
+pub fn table<const N: usize>(
+    header: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header).add_rows(rows);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.trim_fmt() + "\n"
+}
+
+/// `1 task`, `2 tasks`.
+pub fn plural(count: usize, what: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{s}")
+}
+
+/// `7 s`, `4 min 05 s`, `3 h 20 min`.
+pub fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_text_that_other_tools_can_cut() {
+        let rows = [["a", "1"], ["longer", "22"]].map(|row| row.map(str::to_owned));
+        assert_eq!(table(["name", "n"], rows), "name    n\na       1\nlonger  22\n");
+    }
+
+    #[test]
+    fn durations_are_told_in_two_units_at_most() {
+        let text = |sec| duration(Duration::from_secs(sec));
+        assert_eq!([text(59), text(60), text(3_599)], ["59 s", "1 min 00 s", "59 min 59 s"]);
+        assert_eq!(text(3 * 3600 + 20 * 60 + 5), "3 h 20 min");
+    }
+}

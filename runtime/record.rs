@@ -1,0 +1,125 @@
+//! What is kept of an attempt beside its row in the ledger: an ATIF trajectory and a readable log.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use orcapack_actors::agent::AgentRun;
+use orcapack_actors::attempt::{AttemptReport, StepRecord};
+use orcapack_actors::phase::Phase;
+use orcapack_actors::sandbox::ExecOutput;
+use orcapack_tasks::task::Step as TaskStep;
+use orcapack_tasks::trajectory::{
+    Agent, Observation, ObservationResult, Source, Step, ToolCall, Trajectory,
+};
+use serde_json::json;
+
+/// Where the files of a run's attempts go.
+#[derive(Clone, Debug)]
+pub struct Folders {
+    /// The run's id, which is the session of all its trajectories.
+    pub run: String,
+    pub trajectories: PathBuf,
+    pub logs: PathBuf,
+}
+
+/// The name of an attempt's trajectory in the folder of trajectories.
+pub fn trajectory_name(rollout: u32, attempt: u32) -> String {
+    format!("{rollout}.{attempt}.json")
+}
+
+impl Folders {
+    /// The files of an attempt, for the ledger's writer to write before it commits the attempt's end.
+    pub fn files(&self, report: &AttemptReport) -> Vec<(PathBuf, Vec<u8>)> {
+        let (rollout, attempt) = (report.assignment.rollout, report.assignment.attempt);
+        let log = self.logs.join(format!("attempt_{rollout}.{attempt}.log"));
+        let mut files = vec![(log, log_text(report).into_bytes())];
+        if !report.steps.is_empty() {
+            let path = self.trajectories.join(trajectory_name(rollout, attempt));
+            match self.trajectory(report).to_json(&path) {
+                Ok(bytes) => files.push((path, bytes)),
+                // It would be a defect of ours; the attempt itself counts all the same.
+                Err(defects) => tracing::error!(%defects, "a trajectory was not written"),
+            }
+        }
+        files
+    }
+
+    fn trajectory(&self, report: &AttemptReport) -> Trajectory {
+        let assignment = &report.assignment;
+        let id = format!("{}.{}", assignment.rollout, assignment.attempt);
+        let agent = Agent {
+            name: assignment.agent.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            model_name: None,
+            tool_definitions: None,
+            extra: None,
+        };
+        let mut trajectory = Trajectory::new(&self.run, &id, agent);
+        for (step, record) in assignment.task.steps.iter().zip(&report.steps) {
+            append_step(&mut trajectory, step, record);
+        }
+        trajectory.notes.clone_from(&report.note);
+        trajectory.total();
+        trajectory
+    }
+}
+
+fn append_step(trajectory: &mut Trajectory, step: &TaskStep, record: &StepRecord) {
+    let timestamp = jiff::Timestamp::try_from(record.started)
+        .map_or_else(|_| String::new(), |timestamp| timestamp.to_string());
+    trajectory.append(Step::new(Source::User, &timestamp, &step.instruction));
+    let AgentRun { command: Some((command, output)) } = &record.agent else { return };
+    let acted = trajectory.append(Step::new(Source::Agent, timestamp, ""));
+    let call = format!("call_{}", acted.step_id);
+    let arguments = json!({ "cmd": command }).as_object().cloned().unwrap_or_default();
+    acted.tool_calls = vec![ToolCall {
+        tool_call_id: call.clone(),
+        function_name: "bash".into(),
+        arguments,
+        extra: None,
+    }];
+    let result = ObservationResult {
+        source_call_id: Some(call),
+        content: Some(output_text(output)),
+        ..ObservationResult::default()
+    };
+    acted.observation = Some(Observation { results: vec![result] });
+}
+
+fn log_text(report: &AttemptReport) -> String {
+    let assignment = &report.assignment;
+    let mut text = String::new();
+    // Writing into a string cannot fail.
+    let _ = writeln!(text, "task     {}", assignment.task.name);
+    let _ = writeln!(text, "agent    {}", assignment.agent);
+    let _ = writeln!(text, "attempt  {} of rollout {}", assignment.attempt, assignment.rollout);
+    let _ = writeln!(text, "outcome  {:?}", report.outcome);
+    if let Some(note) = &report.note {
+        let _ = writeln!(text, "note     {note}");
+    }
+    let phases = Phase::ALL
+        .map(|phase| format!("{} {:.3}", phase.as_str(), report.phases.get(phase).as_secs_f64()));
+    let wall = report.wall.as_secs_f64();
+    let _ = writeln!(text, "seconds  {wall:.3} = {}", phases.join(" + "));
+    for (step, record) in assignment.task.steps.iter().zip(&report.steps) {
+        let name = if step.name.is_empty() { "" } else { &step.name };
+        if let Some((command, output)) = &record.agent.command {
+            let _ = write!(text, "\n--- {name} agent: {command}\n{}", output_text(output));
+        }
+        let output = &record.verifier.output;
+        let script = Path::new(&step.verifier.script).display();
+        let _ = write!(text, "\n--- {name} verifier: {script}\n{}", output_text(output));
+        let _ = writeln!(text, "\n--- {name} rewards: {:?}", record.verifier.verdict.rewards);
+    }
+    text
+}
+
+fn output_text(output: &ExecOutput) -> String {
+    let mut text = output.stdout.to_string();
+    let stderr = output.stderr.to_string();
+    if !stderr.is_empty() {
+        let _ = write!(text, "[stderr]\n{stderr}");
+    }
+    let _ = write!(text, "[{} after {:.3} s]", output.exit, output.elapsed.as_secs_f64());
+    text
+}

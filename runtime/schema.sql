@@ -1,0 +1,56 @@
+-- The ledger of one run. Times ending in _ms are milliseconds since the Unix epoch.
+
+-- Every start of a process on this run: the first, and each resume.
+CREATE TABLE incarnations (
+    incarnation INTEGER PRIMARY KEY AUTOINCREMENT,
+    started_ms  INTEGER NOT NULL
+) STRICT;
+
+-- What the run is to do. Never changes.
+CREATE TABLE rollouts (
+    rollout     INTEGER PRIMARY KEY,
+    task        TEXT NOT NULL,
+    task_digest TEXT NOT NULL,
+    group_id    INTEGER NOT NULL, -- the rollouts of one task are a group
+    agent       TEXT NOT NULL     -- who solves it
+) STRICT;
+
+-- Every attempt that was ever dispatched (AC-1: inserted before it was).
+CREATE TABLE attempts (
+    rollout     INTEGER NOT NULL REFERENCES rollouts,
+    attempt     INTEGER NOT NULL, -- 1 is the first
+    fence       INTEGER NOT NULL UNIQUE,
+    incarnation INTEGER NOT NULL REFERENCES incarnations,
+    state       TEXT NOT NULL CHECK (state IN ('assigned', 'ended', 'interrupted')),
+    assigned_ms INTEGER NOT NULL,
+    started_ms  INTEGER,
+    ended_ms    INTEGER,
+    outcome     TEXT, -- graded, timed_out, infrastructure_failure
+    reward      REAL, -- NULL after an infrastructure failure (AC-2)
+    class       TEXT, -- the infrastructure failure's
+    message     TEXT,
+    note        TEXT,
+    wall_sec    REAL, -- = the sum of the seven below
+    queue_sec   REAL,
+    image_sec   REAL,
+    create_sec  REAL,
+    exec_sec    REAL,
+    model_sec   REAL,
+    grade_sec   REAL,
+    cleanup_sec REAL,
+    PRIMARY KEY (rollout, attempt),
+    CHECK (class IS NULL OR reward IS NULL)
+) STRICT;
+
+-- The terminal records: at most one per rollout, by the primary key (AC-2).
+CREATE TABLE results (
+    rollout  INTEGER PRIMARY KEY REFERENCES rollouts,
+    attempt  INTEGER NOT NULL, -- 0: cancelled before its first attempt
+    ended_ms INTEGER NOT NULL,
+    outcome  TEXT NOT NULL,
+    reward   REAL,
+    class    TEXT,
+    message  TEXT,
+    CHECK ((outcome = 'infrastructure_failure') = (reward IS NULL)),
+    CHECK ((outcome = 'infrastructure_failure') = (class IS NOT NULL))
+) STRICT;

@@ -1,0 +1,470 @@
+//! The ledger's store: SQLite in WAL mode behind one writer thread.
+//!
+//! The thread takes every job that is waiting, commits them in one transaction (one `fsync` for all: group commit),
+//! and only then runs their continuations. So whatever follows from a record happens after it is on disk (AC-1).
+//! `run.db` is plain SQLite, for users to query; its tables are documented in `schema.sql`.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use orcapack_actors::phase::{Phase, PhaseTimes};
+use orcapack_tasks::outcome::{AgentFailure, FailureClass, Outcome};
+use rusqlite::{Connection, OpenFlags, Transaction, params};
+
+use crate::ledger::{Past, PastAttempt, PastEnd, Record};
+
+/// Raised when `schema.sql` changes in a way that older programs cannot read.
+const SCHEMA_VERSION: i64 = 1;
+/// Jobs waiting for the writer. Each attempt has at most a few under way, so this is only reached by a stuck disk.
+const JOBS_MAX: usize = 4096;
+const JOBS_PER_TRANSACTION_MAX: usize = 256;
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("{path}: {source}")]
+    Sqlite { path: PathBuf, source: rusqlite::Error },
+    #[error("{path}: expected a ledger of schema version {SCHEMA_VERSION}, found {found}")]
+    Version { path: PathBuf, found: i64 },
+    #[error("{path}: expected {key} = {expected}, found {found}")]
+    Differs { path: PathBuf, key: &'static str, expected: String, found: String },
+    #[error("{path}: {message}")]
+    Corrupt { path: PathBuf, message: String },
+    #[error("cannot write {path}: {source}")]
+    File { path: PathBuf, source: std::io::Error },
+}
+
+/// A rollout as it is planned, in the order of rollout ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedRollout {
+    pub task: String,
+    pub task_digest: String,
+    pub group: u32,
+    /// Who solves it.
+    pub agent: String,
+}
+
+/// A record, and what else is worth keeping of an attempt that ended.
+#[derive(Debug)]
+pub struct Entry {
+    pub record: Record,
+    pub details: Option<Details>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Details {
+    pub started: SystemTime,
+    pub wall: Duration,
+    pub phases: PhaseTimes,
+    pub note: Option<String>,
+}
+
+/// One unit of commitment: files first, then the entries, then `then`.
+pub struct Job {
+    pub files: Vec<(PathBuf, Vec<u8>)>,
+    pub entries: Vec<Entry>,
+    pub then: Box<dyn FnOnce(Result<(), String>) + Send>,
+}
+
+/// The handle of the writer thread. Dropping it commits what is waiting, and closes the file.
+pub struct Store {
+    jobs: Option<mpsc::SyncSender<Job>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+/// What opening a ledger gives.
+pub struct Opened {
+    pub store: Store,
+    pub past: Past,
+    /// 1 at the first start of a run, one more at every resume. Labels containers (AC-3, AC-6).
+    pub incarnation: u64,
+}
+
+impl Store {
+    /// Opens the ledger at `path`, or makes it. One that is there must be of the same `plan`.
+    ///
+    /// # Errors
+    /// Not SQLite, another schema version, another plan (the message says what differs), or I/O.
+    pub fn open(path: &Path, plan: &[PlannedRollout]) -> Result<Opened, StoreError> {
+        let sqlite = |source| StoreError::Sqlite { path: path.to_owned(), source };
+        let mut connection = Connection::open(path).map_err(sqlite)?;
+        connection.pragma_update(None, "journal_mode", "WAL").map_err(sqlite)?;
+        connection.pragma_update(None, "synchronous", "FULL").map_err(sqlite)?;
+        let found: i64 = connection
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .map_err(sqlite)?;
+        match found {
+            0 => create(&mut connection, plan).map_err(sqlite)?,
+            SCHEMA_VERSION => check_plan(&connection, path, plan)?,
+            found => return Err(StoreError::Version { path: path.to_owned(), found }),
+        }
+        let incarnation = next_incarnation(&connection).map_err(sqlite)?;
+        let past = read_past(&connection, path)?;
+        let (jobs, queue) = mpsc::sync_channel(JOBS_MAX);
+        let writer = std::thread::Builder::new()
+            .name("ledger".into())
+            .spawn(move || write_all(&mut connection, &queue, incarnation))
+            .map_err(|source| StoreError::File { path: path.to_owned(), source })?;
+        let store = Self { jobs: Some(jobs), writer: Some(writer) };
+        Ok(Opened { store, past, incarnation })
+    }
+
+    /// Queues a job. Blocks only when the disk is stuck.
+    pub fn submit(&self, job: Job) {
+        let refused = match &self.jobs {
+            Some(jobs) => jobs.send(job).err().map(|mpsc::SendError(job)| job),
+            None => Some(job),
+        };
+        if let Some(job) = refused {
+            (job.then)(Err("the ledger's writer has ended".into()));
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(writer) = self.writer.take() {
+            // A panic of the writer was reported to every job that it did not commit.
+            let _ = writer.join();
+        }
+    }
+}
+
+fn write_all(connection: &mut Connection, queue: &mpsc::Receiver<Job>, incarnation: u64) {
+    while let Ok(first) = queue.recv() {
+        let mut jobs = vec![first];
+        jobs.extend(queue.try_iter().take(JOBS_PER_TRANSACTION_MAX - 1));
+        metrics::histogram!("orcapack_ledger_jobs_per_transaction").record(jobs.len() as f64);
+        let result = write(connection, &jobs, incarnation).map_err(|error| error.to_string());
+        for job in jobs {
+            (job.then)(result.clone());
+        }
+    }
+}
+
+fn write(connection: &mut Connection, jobs: &[Job], incarnation: u64) -> Result<(), StoreError> {
+    for (path, bytes) in jobs.iter().flat_map(|job| &job.files) {
+        std::fs::write(path, bytes)
+            .map_err(|source| StoreError::File { path: path.clone(), source })?;
+    }
+    let sqlite = |source| StoreError::Sqlite { path: "run.db".into(), source };
+    let transaction = connection.transaction().map_err(sqlite)?;
+    for entry in jobs.iter().flat_map(|job| &job.entries) {
+        write_entry(&transaction, entry, incarnation).map_err(sqlite)?;
+    }
+    transaction.commit().map_err(sqlite)
+}
+
+fn write_entry(
+    transaction: &Transaction<'_>,
+    Entry { record, details }: &Entry,
+    incarnation: u64,
+) -> rusqlite::Result<()> {
+    match record {
+        Record::Assigned { rollout, attempt, fence } => {
+            let sql =
+                "INSERT INTO attempts (rollout, attempt, fence, incarnation, state, assigned_ms)
+                       VALUES (?, ?, ?, ?, 'assigned', ?)";
+            let values = params![
+                rollout,
+                attempt,
+                db_int(*fence),
+                db_int(incarnation),
+                unix_ms(SystemTime::now())
+            ];
+            transaction.prepare_cached(sql)?.execute(values)?;
+        }
+        Record::AttemptEnded { fence, outcome, .. } => {
+            let sql = "UPDATE attempts SET state = 'ended', ended_ms = ?, outcome = ?, reward = ?,
+                       class = ?, message = ? WHERE fence = ?";
+            let row = OutcomeRow::from(outcome);
+            let ended = unix_ms(SystemTime::now());
+            let values =
+                params![ended, row.outcome, row.reward, row.class, row.message, db_int(*fence)];
+            transaction.prepare_cached(sql)?.execute(values)?;
+        }
+        Record::Interrupted { fence, .. } => {
+            let sql = "UPDATE attempts SET state = 'interrupted', ended_ms = ? WHERE fence = ?";
+            let values = params![unix_ms(SystemTime::now()), db_int(*fence)];
+            transaction.prepare_cached(sql)?.execute(values)?;
+        }
+        Record::Terminal { rollout, attempt, outcome } => {
+            let sql =
+                "INSERT INTO results (rollout, attempt, ended_ms, outcome, reward, class, message)
+                       VALUES (?, ?, ?, ?, ?, ?, ?)";
+            let row = OutcomeRow::from(outcome);
+            let ended = unix_ms(SystemTime::now());
+            let values =
+                params![rollout, attempt, ended, row.outcome, row.reward, row.class, row.message];
+            transaction.prepare_cached(sql)?.execute(values)?;
+        }
+    }
+    match (record, details) {
+        (Record::AttemptEnded { fence, .. } | Record::Interrupted { fence, .. }, Some(details)) => {
+            write_details(transaction, *fence, details)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn write_details(
+    transaction: &Transaction<'_>,
+    fence: u64,
+    details: &Details,
+) -> rusqlite::Result<()> {
+    let sql = "UPDATE attempts SET started_ms = ?, wall_sec = ?, queue_sec = ?, image_sec = ?,
+               create_sec = ?, exec_sec = ?, model_sec = ?, grade_sec = ?, cleanup_sec = ?, note = ?
+               WHERE fence = ?";
+    let [queue, image, create, exec, model, grade, cleanup] =
+        Phase::ALL.map(|phase| details.phases.get(phase).as_secs_f64());
+    transaction.prepare_cached(sql)?.execute(params![
+        unix_ms(details.started),
+        details.wall.as_secs_f64(),
+        queue,
+        image,
+        create,
+        exec,
+        model,
+        grade,
+        cleanup,
+        details.note,
+        db_int(fence)
+    ])?;
+    Ok(())
+}
+
+fn create(connection: &mut Connection, plan: &[PlannedRollout]) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(include_str!("schema.sql"))?;
+    let sql =
+        "INSERT INTO rollouts (rollout, task, task_digest, group_id, agent) VALUES (?, ?, ?, ?, ?)";
+    for (rollout, planned) in plan.iter().enumerate() {
+        let PlannedRollout { task, task_digest, group, agent } = planned;
+        let rollout = db_int(rollout as u64);
+        transaction.prepare_cached(sql)?.execute(params![
+            rollout,
+            task,
+            task_digest,
+            group,
+            agent
+        ])?;
+    }
+    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    transaction.commit()
+}
+
+/// Refuses to go on with another plan: the rollouts would not be the same ones.
+fn check_plan(
+    connection: &Connection,
+    path: &Path,
+    plan: &[PlannedRollout],
+) -> Result<(), StoreError> {
+    let sqlite = |source| StoreError::Sqlite { path: path.to_owned(), source };
+    let sql = "SELECT task, task_digest, group_id, agent FROM rollouts ORDER BY rollout";
+    let mut statement = connection.prepare(sql).map_err(sqlite)?;
+    let rows = statement.query_map([], |row| {
+        Ok(PlannedRollout {
+            task: row.get(0)?,
+            task_digest: row.get(1)?,
+            group: row.get(2)?,
+            agent: row.get(3)?,
+        })
+    });
+    let found: Vec<PlannedRollout> = rows.and_then(Iterator::collect).map_err(sqlite)?;
+    let differs = |key, expected, found| {
+        Err(StoreError::Differs { path: path.to_owned(), key, expected, found })
+    };
+    if found.len() != plan.len() {
+        return differs("rollouts", plan.len().to_string(), found.len().to_string());
+    }
+    match plan.iter().zip(&found).find(|(planned, found)| planned != found) {
+        None => Ok(()),
+        Some((planned, found)) if planned.task != found.task => {
+            differs("task", planned.task.clone(), found.task.clone())
+        }
+        Some((planned, found)) => {
+            let of =
+                |rollout: &PlannedRollout| format!("{} ({})", rollout.task, rollout.task_digest);
+            differs("task", of(planned), of(found))
+        }
+    }
+}
+
+fn next_incarnation(connection: &Connection) -> rusqlite::Result<u64> {
+    let sql = "INSERT INTO incarnations (started_ms) VALUES (?)";
+    connection.execute(sql, params![unix_ms(SystemTime::now())])?;
+    Ok(connection.last_insert_rowid().unsigned_abs())
+}
+
+fn read_past(connection: &Connection, path: &Path) -> Result<Past, StoreError> {
+    let sqlite = |source| StoreError::Sqlite { path: path.to_owned(), source };
+    let sql = "SELECT rollout, attempt, fence, state, class FROM attempts ORDER BY fence";
+    let mut statement = connection.prepare(sql).map_err(sqlite)?;
+    let rows = statement.query_map([], |row| {
+        let fence: i64 = row.get(2)?;
+        let state: String = row.get(3)?;
+        let class: Option<String> = row.get(4)?;
+        Ok((row.get(0)?, row.get(1)?, fence.unsigned_abs(), state, class))
+    });
+    let rows: Vec<(u32, u32, u64, String, Option<String>)> =
+        rows.and_then(Iterator::collect).map_err(sqlite)?;
+    let mut attempts = Vec::with_capacity(rows.len());
+    for (rollout, attempt, fence, state, class) in rows {
+        let end = match (state.as_str(), &class) {
+            ("assigned", _) => None,
+            ("interrupted", _) => Some(PastEnd::Interrupted),
+            ("ended", None) => Some(PastEnd::Graded),
+            ("ended", Some(class)) => Some(PastEnd::Failed(parse_class(class, path)?)),
+            (state, _) => {
+                let message = format!(
+                    "attempts.state: expected assigned, interrupted or ended, found {state}"
+                );
+                return Err(StoreError::Corrupt { path: path.to_owned(), message });
+            }
+        };
+        attempts.push(PastAttempt { rollout, attempt, fence, end });
+    }
+    let mut statement = connection.prepare("SELECT rollout FROM results").map_err(sqlite)?;
+    let ended = statement.query_map([], |row| row.get(0));
+    let ended: BTreeSet<u32> = ended.and_then(Iterator::collect).map_err(sqlite)?;
+    Ok(Past { attempts, ended })
+}
+
+fn parse_class(class: &str, path: &Path) -> Result<FailureClass, StoreError> {
+    FailureClass::ALL.into_iter().find(|known| known.as_str() == class).ok_or_else(|| {
+        let message = format!("class: expected a failure class, found {class}");
+        StoreError::Corrupt { path: path.to_owned(), message }
+    })
+}
+
+/// An attempt as the ledger keeps it.
+#[derive(Clone, Debug)]
+pub struct AttemptRow {
+    pub rollout: u32,
+    pub attempt: u32,
+    /// `None`: interrupted, or still running.
+    pub outcome: Option<Outcome>,
+    pub note: Option<String>,
+    pub wall: Duration,
+    pub phases: PhaseTimes,
+}
+
+/// The terminal record of a rollout.
+#[derive(Clone, Debug)]
+pub struct ResultRow {
+    pub rollout: u32,
+    pub attempt: u32,
+    pub outcome: Outcome,
+}
+
+/// Reads everything that ended, without disturbing a writer: by attempt, and by rollout.
+///
+/// # Errors
+/// As for [`Store::open`].
+pub fn read(path: &Path) -> Result<(Vec<AttemptRow>, Vec<ResultRow>), StoreError> {
+    let sqlite = |source| StoreError::Sqlite { path: path.to_owned(), source };
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(sqlite)?;
+    let sql = "SELECT rollout, attempt, outcome, reward, class, message, note, wall_sec, queue_sec,
+               image_sec, create_sec, exec_sec, model_sec, grade_sec, cleanup_sec
+               FROM attempts WHERE state <> 'assigned' ORDER BY rollout, attempt";
+    let mut statement = connection.prepare(sql).map_err(sqlite)?;
+    let seconds = |row: &rusqlite::Row<'_>, column| -> rusqlite::Result<Duration> {
+        let seconds: Option<f64> = row.get(column)?;
+        Ok(Duration::try_from_secs_f64(seconds.unwrap_or(0.0)).unwrap_or_default())
+    };
+    let attempts = statement.query_map([], |row| {
+        let mut phases = PhaseTimes::default();
+        for (index, time) in phases.0.iter_mut().enumerate() {
+            *time = seconds(row, 8 + index)?;
+        }
+        Ok(AttemptRow {
+            rollout: row.get(0)?,
+            attempt: row.get(1)?,
+            outcome: OutcomeRow::read(row, 2)?.into_outcome(),
+            note: row.get(6)?,
+            wall: seconds(row, 7)?,
+            phases,
+        })
+    });
+    let attempts = attempts.and_then(Iterator::collect).map_err(sqlite)?;
+    let sql =
+        "SELECT rollout, attempt, outcome, reward, class, message FROM results ORDER BY rollout";
+    let mut statement = connection.prepare(sql).map_err(sqlite)?;
+    let rows = statement.query_map([], |row| {
+        Ok((row.get(0)?, row.get(1)?, OutcomeRow::read(row, 2)?.into_outcome()))
+    });
+    let rows: Vec<(u32, u32, Option<Outcome>)> =
+        rows.and_then(Iterator::collect).map_err(sqlite)?;
+    let mut results = Vec::with_capacity(rows.len());
+    for (rollout, attempt, outcome) in rows {
+        let outcome = outcome.ok_or_else(|| {
+            let message =
+                format!("results.outcome of rollout {rollout} is none of the known kinds");
+            StoreError::Corrupt { path: path.to_owned(), message }
+        })?;
+        results.push(ResultRow { rollout, attempt, outcome });
+    }
+    Ok((attempts, results))
+}
+
+/// An outcome as columns.
+struct OutcomeRow {
+    outcome: Option<String>,
+    reward: Option<f64>,
+    class: Option<String>,
+    message: Option<String>,
+}
+
+impl From<&Outcome> for OutcomeRow {
+    fn from(outcome: &Outcome) -> Self {
+        let (name, class, message) = match outcome {
+            Outcome::Graded { .. } => ("graded", None, None),
+            Outcome::AgentFailure { failure, .. } => (failure.as_str(), None, None),
+            Outcome::InfrastructureFailure { class, message } => {
+                ("infrastructure_failure", Some(class.to_string()), Some(message.clone()))
+            }
+        };
+        Self { outcome: Some(name.into()), reward: outcome.reward(), class, message }
+    }
+}
+
+impl OutcomeRow {
+    fn read(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Self> {
+        Ok(Self {
+            outcome: row.get(first)?,
+            reward: row.get(first + 1)?,
+            class: row.get(first + 2)?,
+            message: row.get(first + 3)?,
+        })
+    }
+
+    fn into_outcome(self) -> Option<Outcome> {
+        match (self.outcome.as_deref()?, self.reward) {
+            ("graded", Some(reward)) => Some(Outcome::Graded { reward }),
+            ("infrastructure_failure", None) => {
+                let class = self.class?;
+                let class = FailureClass::ALL.into_iter().find(|known| known.as_str() == class)?;
+                Some(Outcome::InfrastructureFailure { class, message: self.message? })
+            }
+            (name, Some(reward)) => {
+                let failure = AgentFailure::ALL.into_iter().find(|known| known.as_str() == name)?;
+                Some(Outcome::AgentFailure { failure, reward })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// SQLite's integers are signed; our counters never reach its limit.
+fn db_int(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn unix_ms(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,123 @@
+//! From the ledger's rows to the rollouts of a summary.
+
+use std::collections::BTreeMap;
+
+use orcapack_tasks::outcome::{FailureClass, Outcome};
+
+use crate::store::{AttemptRow, PlannedRollout, ResultRow};
+use crate::summary::{PhaseSeconds, RolloutSummary};
+
+/// One row for every rollout that ended, in the order of `results`.
+///
+/// `plan` is in the order of rollout ids. `trajectory` says where the record of (rollout, attempt)
+/// lies, relative to the run's directory; it is not asked for rollouts that were cancelled before
+/// their first attempt.
+pub fn rollouts(
+    plan: &[PlannedRollout],
+    attempts: &[AttemptRow],
+    results: &[ResultRow],
+    trajectory: impl Fn(u32, u32) -> Option<String>,
+) -> Vec<RolloutSummary> {
+    let mut by_rollout: BTreeMap<u32, Vec<&AttemptRow>> = BTreeMap::new();
+    for row in attempts {
+        by_rollout.entry(row.rollout).or_default().push(row);
+    }
+    let summarise = |result: &ResultRow| {
+        let planned = plan.get(result.rollout as usize)?;
+        let rows = by_rollout.get(&result.rollout).map_or(&[][..], Vec::as_slice);
+        let last = rows.iter().find(|row| row.attempt == result.attempt);
+        let mut retries: BTreeMap<FailureClass, u64> = BTreeMap::new();
+        for row in rows.iter().filter(|row| row.attempt < result.attempt) {
+            if let Some(Outcome::InfrastructureFailure { class, .. }) = row.outcome {
+                *retries.entry(class).or_default() += 1;
+            }
+        }
+        Some(RolloutSummary {
+            rollout: result.rollout.into(),
+            task: planned.task.clone(),
+            attempts: result.attempt.into(),
+            outcome: result.outcome.clone(),
+            phases: last.map_or_else(PhaseSeconds::default, |row| row.phases.into()),
+            retries,
+            note: last.and_then(|row| row.note.clone()),
+            trajectory: last.and_then(|row| trajectory(row.rollout, row.attempt)),
+        })
+    };
+    results.iter().filter_map(summarise).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use orcapack_actors::phase::PhaseTimes;
+
+    use super::*;
+
+    fn lost(class: FailureClass) -> Outcome {
+        Outcome::InfrastructureFailure { class, message: "gone".to_owned() }
+    }
+
+    fn attempt(attempt: u32, outcome: Option<Outcome>) -> AttemptRow {
+        let phases = PhaseTimes([Duration::from_secs(u64::from(attempt)); 7]);
+        let (wall, note) = (phases.total(), Some(format!("note {attempt}")));
+        AttemptRow { rollout: 0, attempt, outcome, note, wall, phases }
+    }
+
+    #[test]
+    fn a_rollout_shows_its_last_attempt_and_counts_what_was_lost_before() {
+        let task = |task: &str| PlannedRollout {
+            task: task.to_owned(),
+            task_digest: String::new(),
+            group: 0,
+            agent: "oracle".into(),
+        };
+        let graded = Outcome::Graded { reward: 1.0 };
+        let attempts = [
+            attempt(1, Some(lost(FailureClass::Oom))),
+            attempt(2, None),
+            attempt(3, Some(lost(FailureClass::Oom))),
+            attempt(4, Some(graded.clone())),
+        ];
+        let results = [
+            ResultRow { rollout: 0, attempt: 4, outcome: graded.clone() },
+            ResultRow { rollout: 1, attempt: 0, outcome: lost(FailureClass::Image) },
+        ];
+        let rows = rollouts(&[task("a"), task("b")], &attempts, &results, |rollout, attempt| {
+            Some(format!("{rollout}.{attempt}"))
+        });
+        let seconds = PhaseTimes([Duration::from_secs(4); 7]).into();
+        let want = [
+            RolloutSummary {
+                rollout: 0,
+                task: "a".to_owned(),
+                attempts: 4,
+                outcome: graded,
+                phases: seconds,
+                retries: BTreeMap::from([(FailureClass::Oom, 2)]),
+                note: Some("note 4".to_owned()),
+                trajectory: Some("0.4".to_owned()),
+            },
+            RolloutSummary {
+                rollout: 1,
+                task: "b".to_owned(),
+                attempts: 0,
+                outcome: lost(FailureClass::Image),
+                phases: PhaseSeconds::default(),
+                retries: BTreeMap::new(),
+                note: None,
+                trajectory: None,
+            },
+        ];
+        assert_eq!(rows, want);
+    }
+
+    #[test]
+    fn times_keep_their_phase() {
+        let times = PhaseTimes([1, 2, 3, 4, 5, 6, 7].map(Duration::from_secs));
+        let named = PhaseSeconds::from(times).named();
+        let want = ["queue", "image", "create", "exec", "model", "grade", "cleanup"];
+        assert_eq!(named.map(|(name, _)| name), want);
+        assert_eq!(named.map(|(_, seconds)| seconds), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
+    }
+}

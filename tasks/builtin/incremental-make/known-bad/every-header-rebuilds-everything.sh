@@ -1,0 +1,30 @@
+#!/bin/bash
+set -euo pipefail
+cat > /app/Makefile <<'MK'
+CC = gcc
+CFLAGS = -std=c11 -O1 -Wall
+
+SRC = $(wildcard src/*.c)
+OBJ = $(patsubst src/%.c,build/%.o,$(SRC))
+
+all: lookup
+
+lookup: $(OBJ)
+	$(CC) $(CFLAGS) $(OBJ) -o $@
+
+# Wrong: any header rebuilds everything.
+build/%.o: src/%.c $(wildcard include/*.h) build/codes_table.h
+	$(CC) $(CFLAGS) -Iinclude -Ibuild -c $< -o $@
+
+build/codes_table.h: data/codes.txt tools/gen-codes.sh | build
+	sh tools/gen-codes.sh data/codes.txt > $@
+
+build:
+	mkdir -p $@
+
+clean:
+	rm -rf build lookup
+
+.DELETE_ON_ERROR:
+.PHONY: all clean
+MK

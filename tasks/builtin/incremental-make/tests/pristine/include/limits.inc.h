@@ -1,0 +1,1 @@
+#define MAX_NUMBER 1000000

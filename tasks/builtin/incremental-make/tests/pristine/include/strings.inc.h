@@ -1,0 +1,1 @@
+#define UNKNOWN "unknown"

@@ -1,0 +1,2 @@
+#!/bin/sh
+cp widget /usr/local/bin/

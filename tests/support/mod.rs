@@ -1,0 +1,164 @@
+//! Small drivers for whole-system scenarios and benchmarks over fake sandboxes.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use orcapack::config::RetryLimits;
+use orcapack::coordinator::{Rollout, RunEnd, Tally, Work};
+use orcapack::ledger::Ledger;
+use orcapack::node::{Node, NodeConfig};
+use orcapack::store::{AttemptRow, PlannedRollout, ResultRow, Store};
+use orcapack_actors::fake::FakeDriver;
+use orcapack_actors::sandbox::{Limits, Swept};
+use orcapack_actors::start_gate::StartGateConfig;
+use orcapack_tasks::FileTree;
+use orcapack_tasks::admission::TrialKind;
+use orcapack_tasks::grading::Scheme;
+use orcapack_tasks::task::{
+    AgentSpec, EnvironmentSpec, Format, Grading, ImageSource, NetworkPolicy, RewardStrategy,
+    Solution, Step, Task, VerifierMode, VerifierSpec,
+};
+
+/// A plain task that the fake sandbox can solve.
+pub fn task(name: &str) -> Task {
+    let file = |path: &str, text: &str| {
+        let mut files = FileTree::default();
+        files.insert(path, text.as_bytes(), true);
+        files
+    };
+    let dockerfile = file("Dockerfile", "FROM fake\n");
+    let step = Step {
+        name: String::new(),
+        instruction: "Solve it.".into(),
+        agent: AgentSpec { timeout: Duration::from_secs(60), user: None },
+        verifier: VerifierSpec {
+            timeout: Duration::from_secs(60),
+            user: None,
+            env: Default::default(),
+            mode: VerifierMode::Shared,
+            tests: file("test.sh", "true\n"),
+            script: "/tests/test.sh".into(),
+            grading: Grading::RewardFile,
+            collect: Vec::new(),
+        },
+        solution: Some(Solution { files: file("solve.sh", "right\n"), env: Default::default() }),
+        workdir_files: FileTree::default(),
+        healthcheck: None,
+        min_reward: None,
+        artifacts: Vec::new(),
+    };
+    Task {
+        name: name.into(),
+        source: name.into(),
+        format: Format::Harbor,
+        digest: dockerfile.digest(),
+        description: String::new(),
+        difficulty: None,
+        category: None,
+        tags: Vec::new(),
+        environment: EnvironmentSpec {
+            image: ImageSource::Dockerfile(dockerfile),
+            build_timeout: Duration::from_secs(60),
+            cpus: None,
+            memory_mb: None,
+            storage_mb: None,
+            env: Default::default(),
+            workdir: None,
+            network: NetworkPolicy::None,
+            healthcheck: None,
+        },
+        steps: vec![step],
+        reward_strategy: RewardStrategy::Mean,
+        known_bad: vec![("wrong".into(), file("solve.sh", "wrong\n"))],
+        keep_processes: false,
+    }
+}
+
+/// A run over fake sandboxes, with a real ledger in `dir`.
+pub struct Run<'a> {
+    pub dir: &'a Path,
+    pub tasks: Vec<Arc<Task>>,
+    pub samples: u32,
+    pub slots: usize,
+    pub agent: TrialKind,
+    pub retries: u32,
+}
+
+/// What a run left in its ledger, and what the last sweep still had to remove.
+pub struct Ended {
+    pub end: RunEnd,
+    pub attempts: Vec<AttemptRow>,
+    pub results: Vec<ResultRow>,
+    pub swept: Swept,
+}
+
+impl<'a> Run<'a> {
+    pub fn new(dir: &'a Path, tasks: usize, samples: u32, slots: usize) -> Self {
+        let tasks = (0..tasks).map(|n| Arc::new(task(&format!("task-{n}")))).collect();
+        Self { dir, tasks, samples, slots, agent: TrialKind::Oracle, retries: 3 }
+    }
+
+    pub async fn start(&self, driver: &FakeDriver) -> Node {
+        let (mut rollouts, mut planned) = (Vec::new(), Vec::new());
+        for _ in 0..self.samples {
+            for (group, task) in (0..).zip(&self.tasks) {
+                rollouts.push(Rollout { task: task.clone(), agent: self.agent.clone() });
+                planned.push(PlannedRollout {
+                    task: task.name.clone(),
+                    task_digest: task.digest.to_string(),
+                    group,
+                    agent: self.agent.to_string(),
+                });
+            }
+        }
+        let opened = Store::open(&self.db(), &planned).expect("the ledger opens");
+        let limits = RetryLimits::same(self.retries);
+        let mut ledger = Ledger::new(planned.iter().map(|p| p.group).collect(), limits);
+        let records = ledger.resume(&opened.past);
+        let work = Work {
+            rollouts,
+            slots: self.slots,
+            store: opened.store,
+            ledger,
+            interrupted: records,
+            folders: None,
+            tally: Arc::new(Tally::default()),
+        };
+        let config = NodeConfig {
+            gate: StartGateConfig {
+                concurrency: 16,
+                rate_per_sec: None,
+                breaker_failures: 3,
+                breaker_cooldown: Duration::from_millis(10),
+            },
+            think: Duration::ZERO,
+            limits: Limits { cpus: 1.0, memory_bytes: 1 << 20, pids: 64, storage_bytes: 1 << 20 },
+            start_timeout: Duration::from_secs(10),
+            timeout_multiplier: 1.0,
+            agent_timeout: None,
+            verifier_timeout: None,
+            scheme: Scheme::Binary,
+            run: "test".into(),
+            node: "node".into(),
+            incarnation: opened.incarnation,
+        };
+        Node::start(Arc::new(driver.clone()), config, work).await.expect("the node starts")
+    }
+
+    pub async fn finish(&self, node: Node) -> Ended {
+        let end = node.wait_end().await;
+        let swept = node.stop().await.expect("the engine answers");
+        let (attempts, results) = orcapack::store::read(&self.db()).expect("the ledger reads");
+        Ended { end, attempts, results, swept }
+    }
+
+    pub async fn to_end(&self, driver: &FakeDriver) -> Ended {
+        let node = self.start(driver).await;
+        self.finish(node).await
+    }
+
+    fn db(&self) -> std::path::PathBuf {
+        self.dir.join("run.db")
+    }
+}
