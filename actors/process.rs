@@ -30,7 +30,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -188,25 +188,9 @@ impl Driver for ProcessDriver {
 
 impl Core {
     pub async fn start(self: &Arc<Self>, start: Start) -> Result<ProcessSandbox, SandboxError> {
-        let limit = start.timeout;
+        let (begun, limit) = (Instant::now(), start.timeout);
         let core = self.clone();
-        match timeout(limit, core.start_unbounded(start)).await {
-            Ok(result) => result,
-            Err(_) => {
-                let message = format!("the sandbox was not ready within {limit:?}");
-                Err(SandboxError::new(FailureClass::StartTimeout, message))
-            }
-        }
-    }
-
-    async fn start_unbounded(
-        self: Arc<Self>,
-        start: Start,
-    ) -> Result<ProcessSandbox, SandboxError> {
-        let (mut held, frame, defaults, limit) = {
-            let core = self.clone();
-            blocking(move || core.spawn(start)).await??
-        };
+        let (mut held, frame, defaults) = blocking(move || core.spawn(start)).await??;
         let connected = async {
             let broken = || daemon("the sandbox's process ended at once");
             let child = held.child.get_mut();
@@ -227,9 +211,18 @@ impl Core {
                 error
             })
         };
-        match connected.await {
+        let result = match timeout(limit.saturating_sub(begun.elapsed()), connected).await {
+            Ok(result) => result,
+            Err(_) => {
+                let message = format!("the sandbox was not ready within {limit:?}");
+                Err(SandboxError::new(FailureClass::StartTimeout, message))
+            }
+        };
+        match result {
             Ok(guest) => Ok(ProcessSandbox { guest, held: Arc::new(held) }),
             Err(error) => {
+                // It may hang where no word of the agent's would come from: it is not waited for.
+                let _ = held.child.get_mut().start_kill();
                 let _ = Arc::new(held).release().await;
                 Err(error)
             }
@@ -237,7 +230,7 @@ impl Core {
     }
 
     /// From here on, what there is of the sandbox is in a state file.
-    fn spawn(&self, start: Start) -> Result<(Held, Vec<u8>, ExecDefaults, Duration), SandboxError> {
+    fn spawn(&self, start: Start) -> Result<(Held, Vec<u8>, ExecDefaults), SandboxError> {
         let number = self.created.fetch_add(1, Ordering::Relaxed);
         let name = process_state::name(&start.labels, number);
         let child = self.spawn_agent(&name)?;
@@ -259,7 +252,7 @@ impl Core {
             guest_wire::encode(0, &setup).ok_or_else(|| "its set-up is too long".to_owned())
         });
         match frame {
-            Ok(frame) => Ok((held, frame, start.defaults, start.timeout)),
+            Ok(frame) => Ok((held, frame, start.defaults)),
             Err(message) => {
                 let _ = held.child.get_mut().start_kill();
                 held.forget();

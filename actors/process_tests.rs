@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use orcapack_tasks::FileTree;
 use orcapack_tasks::task::ImageSource;
@@ -362,6 +362,16 @@ async fn a_sandbox_that_dies_is_told_to_everybody_who_waits() {
     assert_eq!(swept, Ok(Swept { sandboxes: 1, ..Swept::default() }));
     assert_eq!(fs::read_dir(state).expect("it is ours").count(), 0);
     inside.end().await;
+}
+
+#[tokio::test]
+async fn a_sandbox_that_is_not_ready_in_time_leaves_nothing() {
+    let machine = machine();
+    let image = machine.image(&[], &[]).await;
+    let hasty = SandboxSpec { start_timeout: Duration::ZERO, ..spec("hasty") };
+    let error = machine.driver.create(&image, &hasty).await.err().expect("no time at all");
+    assert_eq!(error.class, FailureClass::StartTimeout);
+    assert_eq!((machine.states(), groups_of("hasty")), (0, Vec::new()));
 }
 
 #[tokio::test]
