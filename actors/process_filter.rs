@@ -67,7 +67,9 @@ const NAMESPACES: [libc::c_int; 8] = [
     libc::CLONE_NEWPID,
     libc::CLONE_NEWUSER,
     libc::CLONE_NEWUTS,
-    0x80, // CLONE_NEWTIME, for `unshare` only: of `clone` the bits are the exit signal, which never reaches 128
+    // CLONE_NEWTIME, for `unshare` only: of `clone` the bits are the exit signal, which never
+    // reaches 128.
+    0x80,
 ];
 
 /// To be installed in this order. Eight bytes an instruction.

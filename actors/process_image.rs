@@ -115,8 +115,8 @@ fn find(core: &Core, reference: &str) -> Result<Root, SandboxError> {
     core.rootfs.find(reference).ok_or_else(|| {
         let folder = core.rootfs.folder(reference);
         image_error(format!(
-            "no root file system of image {reference:?}: unpack it into {} (the built-in tasks' base is made by \
-             tasks/base/build.sh), or use the docker driver",
+            "no root file system of image {reference:?}: unpack it into {} (the built-in tasks' \
+             base is made by tasks/base/build.sh), or use the docker driver",
             folder.display()
         ))
     })
