@@ -6,7 +6,8 @@
 //! `CACHE/process-state` and empty control groups, is what [`Driver::sweep`] removes.
 //!
 //! Root file systems are folders `CACHE/rootfs/REFERENCE`. For a Dockerfile whose base is not there, the host's own
-//! root file system stands in: its programs and libraries, and what of `/etc` everybody may read.
+//! root file system stands in: its programs and libraries, and what of `/etc` everybody may read. It does so for root
+//! only; others need the store.
 //!
 //! What it holds against: reading or changing the host's files, processes and network, forging the agent's answers,
 //! outliving its time limits, and using more than its memory, processes, processor time and storage.
@@ -23,7 +24,7 @@
 //! - tracing: debuggers (`ptrace`) do not work inside.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -58,6 +59,8 @@ use crate::sandbox::{
 const HOSTNAME: &str = "orcapack";
 /// The process outside, the agent, and the supervisors of the commands that run at a time.
 const OWN_PIDS: u32 = 16;
+const BUSY_TRIES: usize = 100;
+const BUSY_PAUSE: Duration = Duration::from_millis(2);
 /// For a process to end that nothing holds; then it is killed.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -206,9 +209,16 @@ impl Core {
         };
         let connected = async {
             let broken = || daemon("the sandbox's process ended at once");
-            let mut stdin = held.child.get_mut().stdin.take().ok_or_else(broken)?;
-            let stdout = held.child.get_mut().stdout.take().ok_or_else(broken)?;
-            stdin.write_all(&frame).await.map_err(|_| broken())?;
+            let child = held.child.get_mut();
+            let mut stdin = child.stdin.take().ok_or_else(broken)?;
+            let stdout = child.stdout.take().ok_or_else(broken)?;
+            let (group, pid) = (held.cgroup.clone(), child.id().ok_or_else(broken)?);
+            // Side by side: the kernel can take milliseconds to move a process.
+            // A failed write is told better by what the agent said before it ended.
+            let (_, added) =
+                tokio::join!(stdin.write_all(&frame), blocking(move || group.add(pid)));
+            added?.map_err(|error| daemon(&format!("cannot limit the sandbox: {error}")))?;
+            let _ = stdin.write_all(b"\n").await;
             Guest::connect(stdout, stdin, defaults, limit).await.map_err(|mut error| {
                 // It never came to be: nothing was lost while in use.
                 if error.class == FailureClass::ExecTransport {
@@ -242,7 +252,7 @@ impl Core {
         let prepared = state.write(&held.state).and_then(|()| {
             let limits = Limits { pids: start.limits.pids + OWN_PIDS, ..start.limits };
             held.cgroup = self.cgroups.make(&held.name, &limits)?.0;
-            held.cgroup.add(pid)
+            Ok(())
         });
         let frame = prepared.map_err(|error| error.to_string()).and_then(|()| {
             let setup = self.setup(&start, held.cgroup.counters());
@@ -263,7 +273,18 @@ impl Core {
         let mut command = Command::new(program);
         command.arg0("orcapack-sandbox").args(["init", name]).env_clear().kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        command.spawn().map_err(|error| daemon(&format!("cannot start a sandbox: {error}")))
+        // A process that another thread is just starting may hold the handle that the program was written with.
+        let mut result = command.spawn();
+        for _ in 0..BUSY_TRIES {
+            match &result {
+                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => {
+                    std::thread::sleep(BUSY_PAUSE);
+                    result = command.spawn();
+                }
+                _ => break,
+            }
+        }
+        result.map_err(|error| daemon(&format!("cannot start a sandbox: {error}")))
     }
 
     fn setup(&self, start: &Start, counters: &[String; 3]) -> Setup {

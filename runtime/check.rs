@@ -20,8 +20,8 @@ use crate::config_layers::{self, Host};
 use crate::coordinator::{Rollout, RunEnd};
 use crate::engine::{Engine, Finished};
 use crate::exit::{Exit, Failure};
-use crate::store::ResultRow;
-use crate::{output, sandboxes, store, tasks_command, telemetry};
+use crate::store_rows::ResultRow;
+use crate::{output, sandboxes, store_rows, tasks_command, telemetry};
 
 /// What was found out about one task.
 #[derive(Debug, Serialize)]
@@ -114,7 +114,7 @@ async fn try_all(
         progress: telemetry::progress_mode(silent, args.printing.verbose),
     };
     let finished = engine.run().await?;
-    let (_, results) = store::read(&ledger)?;
+    let (_, results) = store_rows::read(&ledger)?;
     Ok((results, finished))
 }
 

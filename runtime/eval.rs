@@ -17,9 +17,8 @@ use crate::metrics_log::{METRICS_EVERY, Metrics, MetricsWriter};
 use crate::plan::Plan;
 use crate::record::{self, Folders};
 use crate::run_dir::{Opening, RunDir, RunKind};
-use crate::store;
 use crate::summary::{RunInfo, RunSummary, TaskInfo};
-use crate::{engine, output, report, sandboxes, summary_rows, table, telemetry};
+use crate::{engine, output, report, sandboxes, store_rows, summary_rows, table, telemetry};
 
 /// Of a table where there is no terminal: what fits a log.
 const LOG_WIDTH: u16 = 120;
@@ -115,7 +114,7 @@ async fn evaluate(args: &EvalArgs, plan: &Plan, rollouts: Vec<Rollout>) -> Resul
     };
     let finished = engine.run().await?;
     metrics.finish().await.map_err(io)?;
-    let (attempts, results) = store::read(&dir.ledger())?;
+    let (attempts, results) = store_rows::read(&dir.ledger())?;
     let info = run_info(config, sandbox, started, &finished)?;
     let tasks = plan.set.tasks.iter().map(task_info).collect();
     let trajectory = |rollout, attempt| {

@@ -24,6 +24,7 @@ pub mod run_dir;
 pub mod sandboxes;
 pub mod status;
 pub mod store;
+pub mod store_rows;
 pub mod summary;
 pub mod summary_rows;
 pub mod table;
