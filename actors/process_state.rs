@@ -1,5 +1,6 @@
-//! What the `process` driver writes down of each live sandbox, so that whoever comes later can find what was left:
-//! one file `CACHE/process-state/NAME.json`, written before anything else and removed after everything else.
+//! What the `process` driver writes down of each live sandbox, so that whoever comes later can find
+//! what was left: one file `CACHE/process-state/NAME.json`, written before anything else and
+//! removed after everything else.
 
 use std::fs;
 use std::io;
@@ -35,7 +36,8 @@ pub(crate) struct State {
     incarnation: u64,
     attempt: String,
     deadline_unix_sec: u64,
-    /// The process outside, whose end is the sandbox's, and when it was started, in clock ticks since boot.
+    /// The process outside, whose end is the sandbox's, and when it was started, in clock ticks
+    /// since boot.
     pid: u32,
     started: u64,
 }
@@ -98,7 +100,8 @@ pub(crate) fn sweep(
     for path in entries.flatten().map(|entry| entry.path()) {
         let name = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".json"));
         let Some(name) = name else { continue };
-        // Gone: somebody else sweeps, or its owner removed it. Torn: its owner died while it was written.
+        // Gone: somebody else sweeps, or its owner removed it. Torn: its owner died while it was
+        // written.
         let Ok(bytes) = fs::read(&path) else { continue };
         match serde_json::from_slice::<State>(&bytes) {
             Ok(state) if state.is_in(scope) => state.kill(),
