@@ -45,7 +45,8 @@ use tokio::process::{Child, Command};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::cgroup::{Cgroup, Cgroups, LimitsEnforced};
+pub use crate::cgroup::LimitsEnforced;
+use crate::cgroup::{Cgroup, Cgroups};
 use crate::guest::{ExecDefaults, GUEST_AGENT, Guest};
 use crate::guest_setup::Setup;
 use crate::guest_wire;
@@ -55,7 +56,7 @@ use crate::process_rootfs::{Root, Rootfs};
 use crate::process_state::{self, State};
 use crate::sandbox::{
     Driver, ExecId, ExecOutput, ExecProgress, ExecRequest, Fetched, Image, ImageSpec, Labels,
-    Limits, Sandbox, SandboxError, SandboxSpec, Stats, SweepScope, Swept,
+    Leftover, Limits, Sandbox, SandboxError, SandboxSpec, Stats, SweepScope, Swept,
 };
 
 const HOSTNAME: &str = "orcapack";
@@ -126,6 +127,15 @@ impl ProcessDriver {
         Ok(Self { core: Arc::new(core) })
     }
 
+    /// What [`Driver::sweep`] would remove. Blocks for as long as it takes to read small files.
+    ///
+    /// # Errors
+    /// [`FailureClass::Daemon`] where the cache cannot be read.
+    pub fn leftovers(&self, scope: &SweepScope) -> Result<Vec<Leftover>, SandboxError> {
+        process_state::leftovers(&self.core.config.cache, scope)
+            .map_err(|error| daemon(&format!("cannot read the states of sandboxes: {error}")))
+    }
+
     /// Which limits this machine lets us enforce.
     pub fn limits_enforced(&self) -> LimitsEnforced {
         self.core.cgroups.enforced()
@@ -187,9 +197,10 @@ impl Core {
         let (mut held, frame, defaults) = blocking(move || core.spawn(start)).await??;
         let connected = async {
             let broken = || daemon("the sandbox's process ended at once");
-            let mut stdin = held.child.get_mut().stdin.take().ok_or_else(broken)?;
-            let stdout = held.child.get_mut().stdout.take().ok_or_else(broken)?;
-            let (group, pid) = (held.cgroup.clone(), held.child.get_mut().id().ok_or_else(broken)?);
+            let child = held.child.get_mut();
+            let mut stdin = child.stdin.take().ok_or_else(broken)?;
+            let stdout = child.stdout.take().ok_or_else(broken)?;
+            let (group, pid) = (held.cgroup.clone(), child.id().ok_or_else(broken)?);
             // Side by side: the kernel can take milliseconds to move a process.
             // A failed write is told better by what the agent said before it ended.
             let (_, added) =

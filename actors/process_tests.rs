@@ -386,11 +386,14 @@ async fn sweeping_keeps_to_its_scope() {
     let run =
         |run: &str, except_incarnation| SweepScope::Run { run: run.to_owned(), except_incarnation };
     let swept = async |scope| machine.driver.sweep(&scope).await.expect("an answer").sandboxes;
+    let left = |scope| machine.driver.leftovers(&scope).expect("an answer").len();
+    assert_eq!((left(run("sweep-mine", Some(8))), left(SweepScope::All)), (1, 2));
     assert_eq!(swept(run("sweep-mine", Some(7))).await, 0);
     assert_eq!(swept(SweepScope::Expired { now_unix_sec: now() }).await, 0);
     assert_eq!(swept(run("sweep-mine", Some(8))).await, 1);
     assert_eq!(other.out("echo alive").await, "alive\n");
     assert_eq!(swept(SweepScope::Expired { now_unix_sec: u64::MAX }).await, 1);
+    assert_eq!(left(SweepScope::All), 0);
     mine.end().await;
     other.end().await;
 }

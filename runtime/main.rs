@@ -9,7 +9,7 @@ use orcapack::cli::{Cli, Command, TasksCommand};
 use orcapack::config_layers::Host;
 use orcapack::exit::{Exit, Failure};
 use orcapack::host::raise_open_files;
-use orcapack::{doctor, eval, gc, output, tasks_command};
+use orcapack::{check, doctor, eval, gc, output, tasks_command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -32,7 +32,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
         Command::Eval(args) => eval::run(&args, &host),
         Command::Tasks(TasksCommand::List { select, json }) => tasks_command::list(&select, json),
         Command::Tasks(TasksCommand::Import(args)) => tasks_command::import(&args),
-        Command::Tasks(TasksCommand::Check(_)) => Err(Failure::internal("not connected")),
+        Command::Tasks(TasksCommand::Check(args)) => check::run(&args, &host),
         Command::Doctor(args) => block_on(doctor::doctor(&args, &host)),
         Command::Gc(args) => block_on(gc::gc(&args, &host)),
         Command::Completions { shell } => completions(shell),
