@@ -65,8 +65,12 @@ pub(crate) struct Cgroup {
 }
 
 impl Cgroups {
-    /// Looks at what is mounted, and tries every limit on a group made for that.
+    /// Looks at what is mounted, and tries every limit on a group made for that. Only for root: what is delegated to
+    /// others lets them make groups, but not always move a process into one.
     pub fn probe() -> Self {
+        if !nix::unistd::geteuid().is_root() {
+            return Self::default();
+        }
         let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
         let mut cgroups = Self { hierarchies: hierarchies(&mounts), ..Self::default() };
         cgroups.hierarchies.retain(Hierarchy::prepare);

@@ -1,25 +1,26 @@
-//! The `docker` driver: sandboxes are containers of a Docker engine, with the guest agent as their first process.
+//! The `docker` driver: sandboxes are containers of a Docker engine, with the guest agent as their
+//! first process.
 //!
-//! Commands and files go over the container's attached standard streams, not through the engine's `exec`, which costs
-//! it a quarter of a second of CPU each. The streams also tie the container to us: when this process dies, the
-//! agent's input ends, the agent with it, and the engine removes the container.
+//! Commands and files go over the container's attached standard streams, not through the engine's
+//! `exec`, which costs it a quarter of a second of CPU each. The streams also tie the container to
+//! us: when this process dies, the agent's input ends, the agent with it, and the engine removes
+//! the container.
 //!
-//! What it does not protect from: weaknesses of the kernel and the container runtime, which all sandboxes share, and,
-//! with most storage drivers, a full disk ([`LimitsEnforced`] says).
+//! What it does not protect from: weaknesses of the kernel and the container runtime, which all
+//! sandboxes share, and, with most storage drivers, a full disk ([`LimitsEnforced`] says).
 
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream};
-use orcapack_tasks::outcome::FailureClass;
 use tokio::sync::OnceCell;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use crate::docker_container::{self as container, ATTEMPT, DEADLINE, INCARNATION, OURS, RUN};
 use crate::docker_engine::{Engine, Labelled};
 use crate::docker_facts::{self, DockerFacts, LimitsEnforced};
 use crate::docker_image::{BuiltImage, Images};
-use crate::docker_sandbox::Unfinished;
+use crate::docker_sandbox::{Plan, bring_up, late};
 use crate::guest::ExecDefaults;
 use crate::sandbox::{
     Driver, Image, ImageSpec, Leftover, Sandbox, SandboxError, SandboxSpec, SweepScope, Swept,
@@ -57,7 +58,7 @@ impl DockerDriver {
     }
 
     /// # Errors
-    /// [`FailureClass::Daemon`].
+    /// [`orcapack_tasks::FailureClass::Daemon`].
     pub async fn facts(&self) -> Result<DockerFacts, SandboxError> {
         docker_facts::facts(&self.engine).await
     }
@@ -65,17 +66,17 @@ impl DockerDriver {
     /// Every image that was built here, by whichever run.
     ///
     /// # Errors
-    /// [`FailureClass::Daemon`].
+    /// [`orcapack_tasks::FailureClass::Daemon`].
     pub async fn images(&self) -> Result<Vec<BuiltImage>, SandboxError> {
         self.images.list().await
     }
 
-    /// Removes every image that was built here and that no container uses; those that were removed.
+    /// Removes one of [`DockerDriver::images`]; `false`: a container uses it.
     ///
     /// # Errors
-    /// [`FailureClass::Daemon`].
-    pub async fn remove_images(&self) -> Result<Vec<BuiltImage>, SandboxError> {
-        self.images.remove_unused().await
+    /// [`orcapack_tasks::FailureClass::Daemon`].
+    pub async fn remove_image(&self, image: &BuiltImage) -> Result<bool, SandboxError> {
+        self.images.remove(image).await
     }
 
     /// What [`Driver::sweep`] would remove.
@@ -101,28 +102,16 @@ impl DockerDriver {
         image: &Image,
         spec: &SandboxSpec,
     ) -> Result<Arc<dyn Sandbox>, SandboxError> {
-        let deadline = Instant::now() + spec.start_timeout;
-        let name = container::name(&spec.labels);
-        let late = |_| {
-            let seconds = spec.start_timeout.as_secs_f64();
-            let message = format!("container {name} was not ready after {seconds} s");
-            SandboxError::new(FailureClass::StartTimeout, message)
+        let (begun, name) = (Instant::now(), container::name(&spec.labels));
+        let host = timeout(spec.start_timeout, self.host()).await;
+        let host = host.map_err(|_| late(&name, spec.start_timeout))??;
+        let plan = Plan {
+            name,
+            body: container::body(image, spec, host),
+            defaults: ExecDefaults::new(image, spec),
+            limit: spec.start_timeout.saturating_sub(begun.elapsed()),
         };
-        let host = timeout_at(deadline, self.host()).await.map_err(late)??;
-        let body = container::body(image, spec, host);
-        let container = Unfinished::create(self.engine.clone(), name.clone(), body);
-        let start = container.start(ExecDefaults::new(image, spec), spec.start_timeout);
-        let started = timeout_at(deadline, start).await;
-        match started.map_err(late).flatten() {
-            Ok(sandbox) => {
-                container.finish();
-                Ok(Arc::new(sandbox))
-            }
-            Err(error) => {
-                container.remove().await;
-                Err(error)
-            }
-        }
+        Ok(Arc::new(bring_up(self.engine.clone(), plan).await?))
     }
 
     /// Containers, networks and volumes in the scope.
@@ -154,7 +143,8 @@ fn leftover(kind: &'static str, found: Labelled) -> Leftover {
     }
 }
 
-/// The engine has filtered by run already. A label that cannot be read is no reason to keep a thing for ever.
+/// The engine has filtered by run already. A label that cannot be read is no reason to keep a thing
+/// for ever.
 fn is_in_scope(scope: &SweepScope, thing: &Labelled) -> bool {
     let number = |label: &str| thing.labels.get(label).and_then(|value| value.parse::<u64>().ok());
     match scope {

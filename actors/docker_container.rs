@@ -1,5 +1,5 @@
-//! What a container of ours looks like to the engine: its name, its labels, and the hardening profile of
-//! every sandbox.
+//! What a container of ours looks like to the engine: its name, its labels, and the hardening
+//! profile of every sandbox.
 
 use std::collections::HashMap;
 
@@ -21,8 +21,8 @@ pub(crate) const DEADLINE: &str = "orcapack.deadline";
 /// Where the guest agent lies in every image of ours.
 pub(crate) const GUEST_PATH: &str = "/.orcapack/guest";
 
-/// What package managers and build tools in a container need to own, change and signal files and processes of
-/// several users; nothing of networks, devices, modules, time or mounts.
+/// What package managers and build tools in a container need to own, change and signal files and
+/// processes of several users; nothing of networks, devices, modules, time or mounts.
 const CAPABILITIES: [&str; 7] =
     ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID"];
 /// The engine's default, said so that it stays.

@@ -1,5 +1,5 @@
-//! Build contexts: which images a Dockerfile builds on, which files its builder may see, and the archive they
-//! travel in. Pure but for the reading of files.
+//! Build contexts: which images a Dockerfile builds on, which files its builder may see, and the
+//! archive they travel in. Pure but for the reading of files.
 //!
 //! The engine's classic builder leaves `.dockerignore` to its client, so it is honoured here.
 
@@ -9,9 +9,11 @@ use std::io;
 use globset::{GlobBuilder, GlobMatcher};
 use orcapack_tasks::FileTree;
 
-/// The images that a Dockerfile names in `FROM` and `COPY --from`, without its own stages and `scratch`, in order.
+/// The images that a Dockerfile names in `FROM` and `COPY --from`, without its own stages and
+/// `scratch`, in order.
 ///
-/// A reference that needs a variable other than an `ARG` above the first `FROM` is left to the builder.
+/// A reference that needs a variable other than an `ARG` above the first `FROM` is left to the
+/// builder.
 pub(crate) fn base_images(dockerfile: &str) -> Vec<String> {
     let mut args: BTreeMap<String, String> = BTreeMap::new();
     let mut stages: Option<BTreeSet<String>> = None;

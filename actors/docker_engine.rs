@@ -1,8 +1,9 @@
-//! The Docker engine's API as this crate uses it: every call has a time limit, and every failure of the engine is
-//! classified here, in [`classify`].
+//! The Docker engine's API as this crate uses it: every call has a time limit, and every failure of
+//! the engine is classified here, in [`classify`].
 //!
-//! The engine need not be up when an [`Engine`] is made: it is connected, and the API version negotiated, at the
-//! first call. Container ids and names are interchangeable, as they are for the engine.
+//! The engine need not be up when an [`Engine`] is made: it is connected, and the API version
+//! negotiated, at the first call. Container ids and names are interchangeable, as they are for the
+//! engine.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -32,7 +33,8 @@ pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(60);
 pub(crate) const REMOVE_LIMIT: Duration = Duration::from_secs(30);
 /// How long the engine may take to notice the end of a container whose connection has closed.
 const EXIT_NOTICE_LIMIT: Duration = Duration::from_secs(10);
-/// The engine client's own limit, out of the way of the limits given here and of an image's build time.
+/// The engine client's own limit, out of the way of the limits given here and of an image's build
+/// time.
 const CLIENT_LIMIT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 pub(crate) struct Engine {
@@ -145,13 +147,18 @@ impl Engine {
             match self.state(id).await {
                 Err(error) => return error,
                 Ok(None) => return lost(format!("container {id} was removed from outside")),
-                Ok(Some(state)) if state.oom_killed == Some(true) => {
-                    let message = format!("container {id} was killed by the kernel for memory");
-                    return SandboxError::new(FailureClass::Oom, message);
-                }
                 Ok(Some(state)) if !is_up(&state) => {
                     let code = state.exit_code.unwrap_or_default();
-                    return lost(format!("container {id} was killed from outside (exit {code})"));
+                    // The engine's flag says that some process in it was, not that this was the end
+                    // of it.
+                    let (class, how) = match state.oom_killed {
+                        Some(true) => {
+                            (FailureClass::Oom, "after the kernel had killed for memory in it")
+                        }
+                        _ => (FailureClass::ExecTransport, "from outside"),
+                    };
+                    let message = format!("container {id} was killed {how} (exit {code})");
+                    return SandboxError::new(class, message);
                 }
                 Ok(Some(_)) => {}
             }
@@ -161,7 +168,8 @@ impl Engine {
         }
     }
 
-    /// Kills and removes a container with its anonymous volumes; waits until it is gone. Gone already is a success.
+    /// Kills and removes a container with its anonymous volumes; waits until it is gone. Gone
+    /// already is a success.
     pub(crate) async fn remove(&self, id: &str) -> Result<(), SandboxError> {
         let docker = self.docker().await?;
         let mut pauses = Pauses::within(REMOVE_LIMIT);
@@ -199,7 +207,10 @@ impl Engine {
         };
         let call = docker.list_containers(Some(options));
         let found = within(CALL_LIMIT, About::Engine, "listing containers", call).await?;
-        let labelled = found.into_iter().filter_map(|container| {
+        // What has no name is gone: a trace that stays in the engine's list where a container was
+        // removed during its start (seen with 20.10).
+        let real = found.into_iter().filter(|it| it.names.as_ref().is_some_and(|n| !n.is_empty()));
+        let labelled = real.filter_map(|container| {
             Some(Labelled { id: container.id?, labels: container.labels.unwrap_or_default() })
         });
         Ok(labelled.collect())
@@ -264,7 +275,8 @@ pub(crate) fn found<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
     }
 }
 
-/// Whether the thing is gone after a removal; `false` where the engine says that it is in use or busy with it.
+/// Whether the thing is gone after a removal; `false` where the engine says that it is in use or
+/// busy with it.
 pub(crate) fn removed<T>(answer: Result<T, Error>) -> Result<bool, Error> {
     match found(answer) {
         Ok(_) => Ok(true),
@@ -333,7 +345,8 @@ fn with_causes(error: &Error) -> String {
     text
 }
 
-/// Pauses between looks at something that takes its time: 5 ms, doubled up to 250 ms, until the limit.
+/// Pauses between looks at something that takes its time: 5 ms, doubled up to 250 ms, until the
+/// limit.
 struct Pauses {
     next: Duration,
     end: Instant,
@@ -355,7 +368,8 @@ impl Pauses {
     }
 }
 
-/// Standard output of an attached container as a plain stream of bytes. What it says on standard error is logged.
+/// Standard output of an attached container as a plain stream of bytes. What it says on standard
+/// error is logged.
 pub(crate) struct Attached {
     frames: Pin<Box<dyn Stream<Item = Result<LogOutput, Error>> + Send>>,
     frame: Cursor<Vec<u8>>,

@@ -7,8 +7,8 @@ use crate::docker_container::OURS;
 use crate::docker_engine::{About, CALL_LIMIT, Engine, within};
 use crate::sandbox::SandboxError;
 
-/// The address pools of an engine that is not told others: 172.17.0.0/16 to 172.31.0.0/16, and 192.168.0.0/16
-/// in sixteen parts (moby: `libnetwork/ipamutils`).
+/// The address pools of an engine that is not told others: 172.17.0.0/16 to 172.31.0.0/16, and
+/// 192.168.0.0/16 in sixteen parts (moby: `libnetwork/ipamutils`).
 const DEFAULT_ADDRESS_POOLS: u64 = 31;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -49,7 +49,8 @@ pub struct Labelled {
     pub volumes: usize,
 }
 
-/// Which of [`crate::sandbox::Limits`] this engine holds a container to; the others it would ignore or refuse.
+/// Which of [`crate::sandbox::Limits`] this engine holds a container to; the others it would ignore
+/// or refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitsEnforced {
     pub cpus: bool,
@@ -73,8 +74,8 @@ impl LimitsEnforced {
     }
 }
 
-/// The engine takes a size for `overlay2` on xfs with project quotas. It does not tell of the quotas: the mount
-/// does, where the engine is on this machine.
+/// The engine takes a size for `overlay2` on xfs with project quotas. It does not tell of the
+/// quotas: the mount does, where the engine is on this machine.
 fn storage_is_enforced(info: &SystemInfo, mounts: &str) -> bool {
     let status = info.driver_status.iter().flatten();
     let on_xfs = status.into_iter().any(|pair| *pair == ["Backing Filesystem", "xfs"]);

@@ -1,8 +1,8 @@
 //! Images of the Docker engine: built or found once per content, each with the guest agent in it.
 //!
-//! An image is made in two steps: the task's own build, in a context that holds nothing of ours, and a layer
-//! with the guest agent on top of it. A prebuilt image needs only the second. The result is tagged with the digest
-//! of everything that went in: context, base images and agent.
+//! An image is made in two steps: the task's own build, in a context that holds nothing of ours,
+//! and a layer with the guest agent on top of it. A prebuilt image needs only the second. The
+//! result is tagged with the digest of everything that went in: context, base images and agent.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -34,7 +34,8 @@ const LOG_BYTES_MAX: usize = 2_000;
 
 type Flight = BoxFuture<'static, Result<Image, SandboxError>>;
 
-/// Makes images; calls for one source that overlap are one flight, which is cancelled when its last caller gives up.
+/// Makes images; calls for one source that overlap are one flight, which is cancelled when its last
+/// caller gives up.
 pub(crate) struct Images {
     engine: Arc<Engine>,
     flights: DashMap<Digest, Option<WeakShared<Flight>>>,
@@ -104,20 +105,13 @@ impl Images {
         Ok(ours.collect())
     }
 
-    /// Removes every image that was built here and that no container uses; those that were removed.
-    pub(crate) async fn remove_unused(&self) -> Result<Vec<BuiltImage>, SandboxError> {
+    /// Removes one of the list; `false`: a container uses it.
+    pub(crate) async fn remove(&self, image: &BuiltImage) -> Result<bool, SandboxError> {
         let docker = self.engine.docker().await?;
-        let mut gone = Vec::new();
-        for image in self.list().await? {
-            let name = image.tag.as_ref().unwrap_or(&image.id);
-            let doing = format!("removing image {name}");
-            let no_options = None::<query::RemoveImageOptions>;
-            let call = async { removed(docker.remove_image(name, no_options, None).await) };
-            if within(CALL_LIMIT, About::Engine, &doing, call).await? {
-                gone.push(image);
-            }
-        }
-        Ok(gone)
+        let name = image.tag.as_ref().unwrap_or(&image.id);
+        let no_options = None::<query::RemoveImageOptions>;
+        let call = async { removed(docker.remove_image(name, no_options, None).await) };
+        within(CALL_LIMIT, About::Engine, &format!("removing image {name}"), call).await
     }
 }
 
@@ -198,7 +192,8 @@ async fn inspect(engine: &Engine, reference: &str) -> Result<Option<ImageInspect
     within(CALL_LIMIT, About::Image, &format!("inspecting image {reference}"), call).await
 }
 
-/// The id of a base image, pulled when the engine does not have it. One try: whoever asked may ask again.
+/// The id of a base image, pulled when the engine does not have it. One try: whoever asked may ask
+/// again.
 async fn local_or_pulled(
     engine: &Engine,
     reference: &str,
@@ -252,8 +247,8 @@ async fn pull(engine: &Engine, reference: &str, deadline: Deadline) -> Result<()
     }
 }
 
-/// Runs the engine's classic builder over `files`; the id of the image. Dropped midway, or at the deadline, the
-/// connection closes and the engine ends the build with its step's container.
+/// Runs the engine's classic builder over `files`; the id of the image. Dropped midway, or at the
+/// deadline, the connection closes and the engine ends the build with its step's container.
 async fn build(
     engine: &Engine,
     files: FileTree,

@@ -1,14 +1,12 @@
-//! One container: on its way up, and live.
+//! One container: brought up, and live.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::models::ContainerCreateBody;
-use futures_util::future::{BoxFuture, FutureExt, Shared};
+use futures_util::future::BoxFuture;
 use orcapack_tasks::outcome::FailureClass;
-use tokio::runtime::Handle;
-use tokio::sync::OnceCell;
-use tokio::task::JoinHandle;
+use tokio::sync::{OnceCell, oneshot};
 use tokio::time::timeout;
 
 use crate::docker_engine::{Engine, REMOVE_LIMIT};
@@ -17,86 +15,102 @@ use crate::sandbox::{
     ExecId, ExecOutput, ExecProgress, ExecRequest, Fetched, Sandbox, SandboxError, Stats,
 };
 
-/// A container on its way up. Dropped before it is finished, it is removed, even where the engine has yet to name it.
-pub(crate) struct Unfinished {
-    engine: Arc<Engine>,
-    /// The engine's call that creates it runs to its end, whatever becomes of us: without its answer there is no
-    /// id to remove the container by.
-    creating: Shared<Creating>,
-    /// Whether it is ours to remove.
-    is_pending: bool,
+/// A container to be brought up.
+pub(crate) struct Plan {
+    pub(crate) name: String,
+    pub(crate) body: ContainerCreateBody,
+    pub(crate) defaults: ExecDefaults,
+    /// Of everything up to the agent's first word.
+    pub(crate) limit: Duration,
 }
 
-type Creating = BoxFuture<'static, Result<String, SandboxError>>;
-
-impl Unfinished {
-    pub(crate) fn create(engine: Arc<Engine>, name: String, body: ContainerCreateBody) -> Self {
-        let call = tokio::spawn({
-            let engine = engine.clone();
-            async move { engine.create(&name, body).await }
+/// A live container that is ready for commands. An error, or a caller that gives up, leaves nothing
+/// behind; what the engine will not remove in time is left to a sweep.
+pub(crate) async fn bring_up(
+    engine: Arc<Engine>,
+    plan: Plan,
+) -> Result<DockerSandbox, SandboxError> {
+    let (name, limit) = (plan.name.clone(), plan.limit);
+    let (caller, mut answer) = oneshot::channel();
+    // The engine's calls run to their end whatever becomes of the caller: a container whose creation
+    // is not answered has no id to remove it by, and one that is removed during its start is listed
+    // by the engine for ever after (seen with 20.10).
+    let work = tokio::spawn(carry_out(engine, plan, caller));
+    if let Ok(answer) = timeout(limit, &mut answer).await {
+        return answer.unwrap_or_else(|_| {
+            let message = format!("bringing container {name} up ended half-way");
+            Err(SandboxError::new(FailureClass::Internal, message))
         });
-        let creating = async move {
-            let ended = |error| SandboxError::new(FailureClass::Internal, format!("{error}"));
-            call.await.unwrap_or_else(|error| Err(ended(error)))
-        };
-        Self { engine, creating: creating.boxed().shared(), is_pending: true }
     }
+    drop(answer);
+    let _ = timeout(REMOVE_LIMIT, work).await;
+    Err(late(&name, limit))
+}
 
-    /// Starts it and hears the agent's first word.
-    pub(crate) async fn start(
-        &self,
-        defaults: ExecDefaults,
-        limit: Duration,
-    ) -> Result<DockerSandbox, SandboxError> {
-        let (engine, id) = (self.engine.clone(), self.creating.clone().await?);
-        let (output, input) = engine.attach(&id).await?;
-        engine.start(&id).await?;
-        match Guest::connect(output, input, defaults, limit).await {
-            Ok(guest) => Ok(DockerSandbox { engine, id, guest, lost: OnceCell::new() }),
-            Err(error) if error.class == FailureClass::ExecTransport => {
-                let cause = engine.cause_of_death(&id).await;
-                let message = format!("{} at its start: {}", cause.message, error.message);
-                Err(SandboxError { message, ..cause })
-            }
-            Err(error) => Err(error),
-        }
-    }
+pub(crate) fn late(name: &str, limit: Duration) -> SandboxError {
+    let message = format!("container {name} was not ready after {} s", limit.as_secs_f64());
+    SandboxError::new(FailureClass::StartTimeout, message)
+}
 
-    /// It is up, and its owner's.
-    pub(crate) fn finish(mut self) {
-        self.is_pending = false;
-    }
-
-    /// Waits until it is gone. What the engine will not remove in time is left to a sweep.
-    pub(crate) async fn remove(mut self) {
-        if let Some(removal) = self.remove_in_background() {
-            let _ = timeout(REMOVE_LIMIT, removal).await;
-        }
-    }
-
-    fn remove_in_background(&mut self) -> Option<JoinHandle<()>> {
-        if !std::mem::take(&mut self.is_pending) {
-            return None;
-        }
-        let (engine, creating) = (self.engine.clone(), self.creating.clone());
-        let removal = async move {
-            if let Ok(id) = creating.await
+/// Carries a plan out. What does not become the caller's is removed.
+async fn carry_out(
+    engine: Arc<Engine>,
+    plan: Plan,
+    mut caller: oneshot::Sender<Result<DockerSandbox, SandboxError>>,
+) {
+    let result = match engine.create(&plan.name, plan.body).await {
+        Ok(id) => {
+            let started = start(&engine, &id, plan.defaults, plan.limit, &mut caller).await;
+            if started.is_err()
                 && let Err(error) = engine.remove(&id).await
             {
                 tracing::warn!(%error, "an unfinished container is left to the next sweep");
             }
-        };
-        Some(Handle::try_current().ok()?.spawn(removal))
+            started
+        }
+        Err(error) => Err(error),
+    };
+    if let Err(Ok(unwanted)) = caller.send(result) {
+        let _ = unwanted.remove().await;
     }
 }
 
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        self.remove_in_background();
+/// Starts a container and hears the agent's first word.
+async fn start(
+    engine: &Arc<Engine>,
+    id: &str,
+    defaults: ExecDefaults,
+    limit: Duration,
+    caller: &mut oneshot::Sender<Result<DockerSandbox, SandboxError>>,
+) -> Result<DockerSandbox, SandboxError> {
+    let given_up = || SandboxError::new(FailureClass::StartTimeout, "nobody waits any more");
+    if caller.is_closed() {
+        return Err(given_up());
+    }
+    let (output, input) = engine.attach(id).await?;
+    engine.start(id).await?;
+    let greeting = tokio::select! {
+        greeting = Guest::connect(output, input, defaults, limit) => greeting,
+        () = caller.closed() => Err(given_up()),
+    };
+    match greeting {
+        Ok(guest) => Ok(DockerSandbox {
+            engine: engine.clone(),
+            id: id.to_owned(),
+            guest,
+            lost: OnceCell::new(),
+        }),
+        Err(error) if error.class == FailureClass::ExecTransport => {
+            let cause = engine.cause_of_death(id).await;
+            let message = format!("{} at its start: {}", cause.message, error.message);
+            Err(SandboxError { message, ..cause })
+        }
+        Err(error) => Err(error),
     }
 }
 
-/// A live container. Dropped, its agent's input ends, the agent with it, and the engine removes the container.
+/// A live container. Dropped, its agent's input ends, the agent with it, and the engine removes the
+/// container.
 pub(crate) struct DockerSandbox {
     engine: Arc<Engine>,
     id: String,

@@ -53,6 +53,14 @@ pub fn enter() -> Result<(Counters, Vec<Vec<u8>>), String> {
         write("/proc/self/uid_map", &format!("0 {user} 1"))?;
         write("/proc/self/gid_map", &format!("0 {group} 1"))?;
     }
+    let root = make_root(&setup)?;
+    if setup.own_network {
+        ns::loopback_up().map_err(context("bring loopback up"))?;
+    }
+    ns::set_hostname(&setup.hostname).map_err(context("set the host name"))?;
+    ns::forbid_core_dumps().map_err(context("limit core dumps"))?;
+    // Meanwhile the host has put this process into its control group, which takes the kernel as long as all of this.
+    sys::standard_input().read_exact(&mut [0]).map_err(context("wait for the control group"))?;
     if let Fork::Parent(_) = sys::split().map_err(context("fork"))? {
         sys::close_all();
         while sys::wait_any(true).is_some() {}
@@ -61,12 +69,10 @@ pub fn enter() -> Result<(Counters, Vec<Vec<u8>>), String> {
     sys::die_with_parent().map_err(context("set the parent-death signal"))?;
     // So that the kernel takes a command first when memory runs out. Needs a privilege that not every host has.
     let _ = fs::write("/proc/self/oom_score_adj", "-900");
-    make_root(&setup)?;
-    if setup.own_network {
-        ns::loopback_up().map_err(context("bring loopback up"))?;
-    }
-    ns::set_hostname(&setup.hostname).map_err(context("set the host name"))?;
-    ns::forbid_core_dumps().map_err(context("limit core dumps"))?;
+    // Of the process namespace that began with the fork.
+    mount("proc", &format!("{root}/proc"), "proc", NOSUID | NODEV | NOEXEC, "")?;
+    ns::pivot_to(&root).map_err(context("change the root"))?;
+    guard_proc()?;
     Ok((counters, setup.filters))
 }
 
@@ -81,7 +87,8 @@ fn read_setup() -> Result<Setup, String> {
     guest_wire::decode(&body).map(|(_, setup)| setup).map_err(|error| error.to_string())
 }
 
-fn make_root(setup: &Setup) -> Result<(), String> {
+/// Where it is, all but `/proc`.
+fn make_root(setup: &Setup) -> Result<String, String> {
     ns::make_mounts_private().map_err(context("make mounts private"))?;
     // Opened before the scaffold may hide them; named by descriptor, since a path may hold any character.
     let open = |path: &String| sys::open_folder(path).map_err(context(path));
@@ -121,9 +128,7 @@ fn make_root(setup: &Setup) -> Result<(), String> {
     let root = at("root");
     mount("overlay", &root, "overlay", NODEV, &options)?;
     make_devices(&format!("{root}/dev"))?;
-    mount("proc", &format!("{root}/proc"), "proc", NOSUID | NODEV | NOEXEC, "")?;
-    ns::pivot_to(&root).map_err(context("change the root"))?;
-    guard_proc()
+    Ok(root)
 }
 
 /// The mount points, and what an engine too would put into every container.

@@ -1,5 +1,6 @@
 //! What the `process` driver wants of the namespaces around a guest agent: the first frame on the agent's input when it
-//! is started as `init`. Compiled twice, as the other frames are.
+//! is started as `init`. One more byte after it tells that the process is in its control group now. Compiled twice, as
+//! the other frames are.
 
 use super::guest_wire::{Malformed, Message, Reader, Writer};
 

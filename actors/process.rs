@@ -6,7 +6,8 @@
 //! `CACHE/process-state` and empty control groups, is what [`Driver::sweep`] removes.
 //!
 //! Root file systems are folders `CACHE/rootfs/REFERENCE`. For a Dockerfile whose base is not there, the host's own
-//! root file system stands in: its programs and libraries, and what of `/etc` everybody may read.
+//! root file system stands in: its programs and libraries, and what of `/etc` everybody may read. It does so for root
+//! only; others need the store.
 //!
 //! What it holds against: reading or changing the host's files, processes and network, forging the agent's answers,
 //! outliving its time limits, and using more than its memory, processes, processor time and storage.
@@ -23,13 +24,13 @@
 //! - tracing: debuggers (`ptrace`) do not work inside.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -41,7 +42,8 @@ use tokio::process::{Child, Command};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::cgroup::{Cgroup, Cgroups, LimitsEnforced};
+pub use crate::cgroup::LimitsEnforced;
+use crate::cgroup::{Cgroup, Cgroups};
 use crate::guest::{ExecDefaults, GUEST_AGENT, Guest};
 use crate::guest_setup::Setup;
 use crate::guest_wire;
@@ -51,12 +53,14 @@ use crate::process_rootfs::{Root, Rootfs};
 use crate::process_state::{self, State};
 use crate::sandbox::{
     Driver, ExecId, ExecOutput, ExecProgress, ExecRequest, Fetched, Image, ImageSpec, Labels,
-    Limits, Sandbox, SandboxError, SandboxSpec, Stats, SweepScope, Swept,
+    Leftover, Limits, Sandbox, SandboxError, SandboxSpec, Stats, SweepScope, Swept,
 };
 
 const HOSTNAME: &str = "orcapack";
 /// The process outside, the agent, and the supervisors of the commands that run at a time.
 const OWN_PIDS: u32 = 16;
+const BUSY_TRIES: usize = 100;
+const BUSY_PAUSE: Duration = Duration::from_millis(2);
 /// For a process to end that nothing holds; then it is killed.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -119,6 +123,15 @@ impl ProcessDriver {
         Ok(Self { core: Arc::new(core) })
     }
 
+    /// What [`Driver::sweep`] would remove. Blocks for as long as it takes to read small files.
+    ///
+    /// # Errors
+    /// [`FailureClass::Daemon`] where the cache cannot be read.
+    pub fn leftovers(&self, scope: &SweepScope) -> Result<Vec<Leftover>, SandboxError> {
+        process_state::leftovers(&self.core.config.cache, scope)
+            .map_err(|error| daemon(&format!("cannot read the states of sandboxes: {error}")))
+    }
+
     /// Which limits this machine lets us enforce.
     pub fn limits_enforced(&self) -> LimitsEnforced {
         self.core.cgroups.enforced()
@@ -175,30 +188,21 @@ impl Driver for ProcessDriver {
 
 impl Core {
     pub async fn start(self: &Arc<Self>, start: Start) -> Result<ProcessSandbox, SandboxError> {
-        let limit = start.timeout;
+        let (begun, limit) = (Instant::now(), start.timeout);
         let core = self.clone();
-        match timeout(limit, core.start_unbounded(start)).await {
-            Ok(result) => result,
-            Err(_) => {
-                let message = format!("the sandbox was not ready within {limit:?}");
-                Err(SandboxError::new(FailureClass::StartTimeout, message))
-            }
-        }
-    }
-
-    async fn start_unbounded(
-        self: Arc<Self>,
-        start: Start,
-    ) -> Result<ProcessSandbox, SandboxError> {
-        let (mut held, frame, defaults, limit) = {
-            let core = self.clone();
-            blocking(move || core.spawn(start)).await??
-        };
+        let (mut held, frame, defaults) = blocking(move || core.spawn(start)).await??;
         let connected = async {
             let broken = || daemon("the sandbox's process ended at once");
-            let mut stdin = held.child.get_mut().stdin.take().ok_or_else(broken)?;
-            let stdout = held.child.get_mut().stdout.take().ok_or_else(broken)?;
-            stdin.write_all(&frame).await.map_err(|_| broken())?;
+            let child = held.child.get_mut();
+            let mut stdin = child.stdin.take().ok_or_else(broken)?;
+            let stdout = child.stdout.take().ok_or_else(broken)?;
+            let (group, pid) = (held.cgroup.clone(), child.id().ok_or_else(broken)?);
+            // Side by side: the kernel can take milliseconds to move a process.
+            // A failed write is told better by what the agent said before it ended.
+            let (_, added) =
+                tokio::join!(stdin.write_all(&frame), blocking(move || group.add(pid)));
+            added?.map_err(|error| daemon(&format!("cannot limit the sandbox: {error}")))?;
+            let _ = stdin.write_all(b"\n").await;
             Guest::connect(stdout, stdin, defaults, limit).await.map_err(|mut error| {
                 // It never came to be: nothing was lost while in use.
                 if error.class == FailureClass::ExecTransport {
@@ -207,9 +211,18 @@ impl Core {
                 error
             })
         };
-        match connected.await {
+        let result = match timeout(limit.saturating_sub(begun.elapsed()), connected).await {
+            Ok(result) => result,
+            Err(_) => {
+                let message = format!("the sandbox was not ready within {limit:?}");
+                Err(SandboxError::new(FailureClass::StartTimeout, message))
+            }
+        };
+        match result {
             Ok(guest) => Ok(ProcessSandbox { guest, held: Arc::new(held) }),
             Err(error) => {
+                // It may hang where no word of the agent's would come from: it is not waited for.
+                let _ = held.child.get_mut().start_kill();
                 let _ = Arc::new(held).release().await;
                 Err(error)
             }
@@ -217,7 +230,7 @@ impl Core {
     }
 
     /// From here on, what there is of the sandbox is in a state file.
-    fn spawn(&self, start: Start) -> Result<(Held, Vec<u8>, ExecDefaults, Duration), SandboxError> {
+    fn spawn(&self, start: Start) -> Result<(Held, Vec<u8>, ExecDefaults), SandboxError> {
         let number = self.created.fetch_add(1, Ordering::Relaxed);
         let name = process_state::name(&start.labels, number);
         let child = self.spawn_agent(&name)?;
@@ -232,14 +245,14 @@ impl Core {
         let prepared = state.write(&held.state).and_then(|()| {
             let limits = Limits { pids: start.limits.pids + OWN_PIDS, ..start.limits };
             held.cgroup = self.cgroups.make(&held.name, &limits)?.0;
-            held.cgroup.add(pid)
+            Ok(())
         });
         let frame = prepared.map_err(|error| error.to_string()).and_then(|()| {
             let setup = self.setup(&start, held.cgroup.counters());
             guest_wire::encode(0, &setup).ok_or_else(|| "its set-up is too long".to_owned())
         });
         match frame {
-            Ok(frame) => Ok((held, frame, start.defaults, start.timeout)),
+            Ok(frame) => Ok((held, frame, start.defaults)),
             Err(message) => {
                 let _ = held.child.get_mut().start_kill();
                 held.forget();
@@ -253,7 +266,18 @@ impl Core {
         let mut command = Command::new(program);
         command.arg0("orcapack-sandbox").args(["init", name]).env_clear().kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        command.spawn().map_err(|error| daemon(&format!("cannot start a sandbox: {error}")))
+        // A process that another thread is just starting may hold the handle that the program was written with.
+        let mut result = command.spawn();
+        for _ in 0..BUSY_TRIES {
+            match &result {
+                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => {
+                    std::thread::sleep(BUSY_PAUSE);
+                    result = command.spawn();
+                }
+                _ => break,
+            }
+        }
+        result.map_err(|error| daemon(&format!("cannot start a sandbox: {error}")))
     }
 
     fn setup(&self, start: &Start, counters: &[String; 3]) -> Setup {

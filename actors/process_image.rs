@@ -100,7 +100,7 @@ impl Images {
             .ok_or_else(|| image_error(format!("the layer {} is gone", folder.display())))?;
         let mut root = match manifest.base {
             Some(reference) => find(core, &reference)?,
-            None => core.rootfs.host(),
+            None => stand_in(core)?,
         };
         root.layers = vec![folder.join("upper")];
         Ok(root)
@@ -120,6 +120,17 @@ fn find(core: &Core, reference: &str) -> Result<Root, SandboxError> {
             folder.display()
         ))
     })
+}
+
+/// Mounts below `/` are locked in a user namespace, and the kernel makes no overlay of what they cover.
+fn stand_in(core: &Core) -> Result<Root, SandboxError> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(image_error(
+            "the host's root file system can stand in for a base image only when root runs this; \
+             unpack the base into the store of root file systems",
+        ));
+    }
+    Ok(core.rootfs.host())
 }
 
 fn prebuilt(core: &Core, reference: &str) -> Result<Image, SandboxError> {
@@ -146,7 +157,7 @@ impl Build {
             Dockerfile::parse(name, text).map_err(|all| image_error(all.to_string()))?;
         let stored = core.rootfs.find(&dockerfile.from);
         let base_reference = stored.is_some().then(|| dockerfile.from.clone());
-        let base = stored.unwrap_or_else(|| core.rootfs.host());
+        let base = stored.map_or_else(|| stand_in(core), Ok)?;
         let identity = format!("{FORMAT_VERSION} {} {}", context.digest(), base.identity);
         let digest = Digest::of(identity.as_bytes());
         let folder = layers(core).join(hex(digest));

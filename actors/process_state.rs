@@ -11,7 +11,7 @@ use orcapack_tasks::outcome::FailureClass;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Cgroups;
-use crate::sandbox::{Labels, SandboxError, SweepScope};
+use crate::sandbox::{Labels, Leftover, SandboxError, SweepScope};
 
 pub(crate) fn folder(cache: &Path) -> PathBuf {
     cache.join("process-state")
@@ -84,6 +84,37 @@ fn started(pid: u32) -> Option<u64> {
     rest.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
+/// What [`sweep`] would find, and remove. Blocks.
+pub(crate) fn leftovers(cache: &Path, scope: &SweepScope) -> io::Result<Vec<Leftover>> {
+    let mut found = Vec::new();
+    for (name, path) in state_files(cache)? {
+        let Ok(bytes) = fs::read(&path) else { continue };
+        let state = serde_json::from_slice::<State>(&bytes).ok();
+        let in_scope =
+            state.as_ref().map_or(matches!(scope, SweepScope::All), |state| state.is_in(scope));
+        if in_scope {
+            found.push(Leftover {
+                kind: "sandbox",
+                id: name,
+                deadline_unix_sec: state.as_ref().map(|state| state.deadline_unix_sec),
+                run: state.as_ref().map(|state| state.run.clone()),
+                attempt: state.map(|state| state.attempt),
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// The names of sandboxes, and their files.
+fn state_files(cache: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    let files = fs::read_dir(folder(cache))?.flatten().filter_map(|entry| {
+        let path = entry.path();
+        let name = path.file_name()?.to_str()?.strip_suffix(".json")?.to_owned();
+        Some((name, path))
+    });
+    Ok(files.collect())
+}
+
 /// Kills what is in scope, and removes what it left. Blocks. The number of sandboxes.
 pub(crate) fn sweep(
     cache: &Path,
@@ -91,13 +122,10 @@ pub(crate) fn sweep(
     scope: &SweepScope,
 ) -> Result<usize, SandboxError> {
     let daemon = |message| SandboxError::new(FailureClass::Daemon, message);
-    let folder = folder(cache);
-    let entries = fs::read_dir(&folder)
-        .map_err(|error| daemon(format!("cannot read {}: {error}", folder.display())))?;
+    let files = state_files(cache)
+        .map_err(|error| daemon(format!("cannot read {}: {error}", folder(cache).display())))?;
     let mut swept = 0;
-    for path in entries.flatten().map(|entry| entry.path()) {
-        let name = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".json"));
-        let Some(name) = name else { continue };
+    for (name, path) in files {
         // Gone: somebody else sweeps, or its owner removed it. Torn: its owner died while it was written.
         let Ok(bytes) = fs::read(&path) else { continue };
         match serde_json::from_slice::<State>(&bytes) {
@@ -105,7 +133,7 @@ pub(crate) fn sweep(
             Err(_) if matches!(scope, SweepScope::All) => {}
             _ => continue,
         }
-        if !cgroups.named(name).remove() {
+        if !cgroups.named(&name).remove() {
             return Err(daemon(format!("the processes of sandbox {name} do not end")));
         }
         let _ = fs::remove_file(&path);

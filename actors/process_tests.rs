@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use orcapack_tasks::FileTree;
 use orcapack_tasks::task::ImageSource;
@@ -239,7 +239,7 @@ async fn memory_processes_and_storage_are_limited() {
     let machine = machine();
     assert!(machine.driver.limits_enforced().memory && machine.driver.limits_enforced().pids);
     let inside = machine.plain("limited").await;
-    let hog = "x=$(head -c 400000000 /dev/zero | tr '\\0' x); echo ${#x}";
+    let hog = "tail -n 1 /dev/zero";
     assert_eq!(inside.sh(hog).await.exit, Exit::OutOfMemory);
     assert_eq!(inside.sh("exit 3").await.exit, Exit::Code(3));
 
@@ -365,17 +365,30 @@ async fn a_sandbox_that_dies_is_told_to_everybody_who_waits() {
 }
 
 #[tokio::test]
+async fn a_sandbox_that_is_not_ready_in_time_leaves_nothing() {
+    let machine = machine();
+    let image = machine.image(&[], &[]).await;
+    let hasty = SandboxSpec { start_timeout: Duration::ZERO, ..spec("hasty") };
+    let error = machine.driver.create(&image, &hasty).await.err().expect("no time at all");
+    assert_eq!(error.class, FailureClass::StartTimeout);
+    assert_eq!((machine.states(), groups_of("hasty")), (0, Vec::new()));
+}
+
+#[tokio::test]
 async fn sweeping_keeps_to_its_scope() {
     let machine = machine();
     let (mine, other) = (machine.plain("sweep-mine").await, machine.plain("sweep-other").await);
     let run =
         |run: &str, except_incarnation| SweepScope::Run { run: run.to_owned(), except_incarnation };
     let swept = async |scope| machine.driver.sweep(&scope).await.expect("an answer").sandboxes;
+    let left = |scope| machine.driver.leftovers(&scope).expect("an answer").len();
+    assert_eq!((left(run("sweep-mine", Some(8))), left(SweepScope::All)), (1, 2));
     assert_eq!(swept(run("sweep-mine", Some(7))).await, 0);
     assert_eq!(swept(SweepScope::Expired { now_unix_sec: now() }).await, 0);
     assert_eq!(swept(run("sweep-mine", Some(8))).await, 1);
     assert_eq!(other.out("echo alive").await, "alive\n");
     assert_eq!(swept(SweepScope::Expired { now_unix_sec: u64::MAX }).await, 1);
+    assert_eq!(left(SweepScope::All), 0);
     mine.end().await;
     other.end().await;
 }

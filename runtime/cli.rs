@@ -222,7 +222,8 @@ fn eval_help() -> String {
          orcapack eval -d tasks -t 'git-*' -x '*-slow'   by name; quote globs\n  \
          orcapack eval -d tasks --set sandbox.cpus=2 --set retries.image=0\n  \
          orcapack eval -c eval.toml --name nightly       settings from a file, flags over them\n  \
-         orcapack eval --name nightly --resume           only what is missing\n\n\
+         orcapack eval --name nightly --resume           only what is missing\n  \
+         orcapack eval -d tasks --dry-run > eval.toml    all settings, to be edited\n\n\
          The run directory runs/NAME holds the effective configuration, the ledger (SQLite),\n\
          trajectories, metrics, logs and report.html.\n\n{}",
         Exit::table()

@@ -31,8 +31,6 @@ pub struct RunConfig {
     pub runs_dir: PathBuf,
     /// A folder of tasks, a single task, a manifest or a CSV file. Absolute once loaded.
     pub dataset: PathBuf,
-    /// Of everything that is drawn by chance.
-    pub seed: u64,
 }
 
 /// Which tasks of the data set are meant. Empty lists select all.
@@ -230,7 +228,6 @@ impl EvalConfig {
                 name: String::new(),
                 runs_dir: PathBuf::from("runs"),
                 dataset: PathBuf::new(),
-                seed: 0,
             },
             select: SelectConfig::default(),
             agent: AgentConfig::default(),

@@ -35,15 +35,15 @@ impl EvalConfig {
 
 impl RunConfig {
     fn read(section: &Section<'_>, base: Self) -> Self {
+        let name = section.opt_string("name");
+        if let Some(name) = name.as_deref().filter(|name| !is_run_name(name)) {
+            section.refuse("name", RUN_NAME, format!("{name:?}"));
+        }
         let run = Self {
-            name: section.string_or("name", &base.name),
+            name: name.unwrap_or(base.name),
             runs_dir: path_or(section, "runs_dir", base.runs_dir),
             dataset: path_or(section, "dataset", base.dataset),
-            seed: section.u64_or("seed", base.seed, 0..=i64::MAX as u64),
         };
-        if section.has("name") && !is_run_name(&run.name) {
-            section.refuse("name", RUN_NAME, format!("{:?}", run.name));
-        }
         if run.dataset.as_os_str().is_empty() && !section.has("dataset") {
             section.refuse("dataset", "tasks: this key, or -d PATH, or -p PATH", "none");
         }

@@ -1,12 +1,20 @@
 //! `orcapack doctor`: what this machine lacks for rollouts, and what to do about it.
 //!
-//! Facts are read first, by [`crate::host`] and the Docker driver; [`checks`] only judges them.
+//! Facts are gathered first, from [`crate::host`], the Docker driver, and a process sandbox that is
+//! really started; [`checks`] only judges them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use orcapack_actors::docker::DockerDriver;
 use orcapack_actors::docker_facts::DockerFacts;
-use orcapack_actors::sandbox::SandboxError;
+use orcapack_actors::process::{LimitsEnforced, ProcessConfig, ProcessDriver};
+use orcapack_actors::sandbox::{
+    Driver as _, ExecRequest, ImageSpec, Labels, Limits, SandboxError, SandboxSpec,
+};
+use orcapack_tasks::task::{ImageSource, NetworkPolicy};
+use orcapack_tasks::{FailureClass, FileTree};
 use serde::Serialize;
 
 use crate::cli::DoctorArgs;
@@ -40,8 +48,17 @@ pub enum Status {
 pub struct Facts {
     pub host: HostFacts,
     pub docker: Result<DockerFacts, SandboxError>,
+    /// What came of starting one.
+    pub process: Result<ProcessTrial, SandboxError>,
     /// The unpacked base image of the built-in tasks is there, for the process driver.
     pub base_rootfs: bool,
+}
+
+/// A sandbox of the process driver that was started, ran a command, and was removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessTrial {
+    pub elapsed: Duration,
+    pub limits: LimitsEnforced,
 }
 
 /// The image that the built-in tasks start from; made by `tasks/base/build.sh`.
@@ -62,19 +79,58 @@ pub async fn doctor(args: &DoctorArgs, host: &Host) -> Result<Exit, Failure> {
     let facts = Facts {
         host: read.map_err(|error| Failure::bad_input(format!("this machine: {error}")))?,
         docker: DockerDriver::from_env().facts().await,
+        process: try_process(host).await,
         base_rootfs: host.cache_dir.join("rootfs").join(BASE_IMAGE).is_dir(),
     };
     let checks = checks(&facts, args.n_concurrent);
     if args.json {
         output::print_json(&checks)?;
     } else {
-        output::print(&table(&checks))?;
+        output::print(&table(&checks, output::terminal_width()))?;
     }
     let failed = checks.iter().any(|check| check.status == Status::Fail);
     Ok(if failed { Exit::NoSandbox } else { Exit::Done })
 }
 
-fn table(checks: &[Check]) -> String {
+/// Starts, uses and removes a sandbox of the process driver.
+async fn try_process(host: &Host) -> Result<ProcessTrial, SandboxError> {
+    const LIMIT: Duration = Duration::from_secs(20);
+    let driver = ProcessDriver::open(ProcessConfig { cache: host.cache_dir.clone() })?;
+    let mut context = FileTree::default();
+    context.insert("Dockerfile", format!("FROM {BASE_IMAGE}\n").as_bytes(), false);
+    let source = ImageSource::Dockerfile(context);
+    let image = driver.image(&ImageSpec { source, build_timeout: LIMIT }).await?;
+    let now_unix_sec = u64::try_from(host.now.timestamp().as_second()).unwrap_or(0);
+    let spec = SandboxSpec {
+        labels: Labels {
+            run: "doctor".to_owned(),
+            node: "doctor".to_owned(),
+            incarnation: 0,
+            attempt: "0.1".to_owned(),
+            deadline_unix_sec: now_unix_sec + 2 * LIMIT.as_secs(),
+        },
+        limits: Limits { cpus: 1.0, memory_bytes: 256 << 20, pids: 64, storage_bytes: 16 << 20 },
+        network: NetworkPolicy::None,
+        env: BTreeMap::new(),
+        workdir: None,
+        start_timeout: LIMIT,
+    };
+    let begun = Instant::now();
+    let sandbox = driver.create(&image, &spec).await?;
+    let ran = sandbox.exec(&ExecRequest::new(["true"], LIMIT)).await;
+    sandbox.remove().await?;
+    match ran?.exit {
+        exit if exit.success() => {
+            Ok(ProcessTrial { elapsed: begun.elapsed(), limits: driver.limits_enforced() })
+        }
+        exit => {
+            let message = format!("`true` in a sandbox ended with {exit}");
+            Err(SandboxError::new(FailureClass::ExecTransport, message))
+        }
+    }
+}
+
+fn table(checks: &[Check], width: Option<u16>) -> String {
     let rows = checks.iter().map(|check| {
         let status = match check.status {
             Status::Ok => "ok",
@@ -84,7 +140,7 @@ fn table(checks: &[Check]) -> String {
         let advice = check.advice.clone().unwrap_or_default();
         [check.check.clone(), status.to_owned(), check.found.clone(), advice]
     });
-    output::table(["check", "status", "found", "what to do"], rows)
+    output::table(["check", "status", "found", "what to do"], rows, width)
 }
 
 /// All rows, for `n_concurrent` rollouts at once.
@@ -100,8 +156,11 @@ pub fn checks(facts: &Facts, n_concurrent: u64) -> Vec<Check> {
                 .advise("start it or set DOCKER_HOST; without it, --sandbox process"),
         ),
     }
-    checks.extend([process_sandbox(&facts.host), cgroups(&facts.host), base_image(facts)]);
-    checks.push(open_files(&facts.host, n_concurrent));
+    match &facts.process {
+        Ok(trial) => checks.extend([process_sandbox(*trial), process_limits(trial.limits)]),
+        Err(error) => checks.push(no_process_sandbox(error, &facts.host)),
+    }
+    checks.extend([base_image(facts), open_files(&facts.host, n_concurrent)]);
     checks.extend(facts.host.disks.iter().map(disk));
     if let Ok(docker) = &facts.docker
         && let Some(free) = docker.data_root_disk
@@ -114,7 +173,7 @@ pub fn checks(facts: &Facts, n_concurrent: u64) -> Vec<Check> {
 
 fn sandboxes(facts: &Facts) -> Check {
     let docker = facts.docker.is_ok().then_some("docker");
-    let process = process_obstacle(&facts.host).is_none().then_some("process");
+    let process = facts.process.is_ok().then_some("process");
     match (docker, process) {
         (None, None) => Check::fail("sandbox", "none")
             .advise("start a Docker engine, or see the row of the process sandbox"),
@@ -149,17 +208,14 @@ fn storage_driver(docker: &DockerFacts) -> Check {
 
 fn engine_limits(docker: &DockerFacts) -> Check {
     let limits = docker.limits_enforced;
-    let missing: Vec<&str> =
-        [("cpus", limits.cpus), ("memory", limits.memory), ("pids", limits.pids)]
-            .into_iter()
-            .filter_map(|(name, enforced)| (!enforced).then_some(name))
-            .collect();
+    let all = [("cpus", limits.cpus), ("memory", limits.memory), ("pids", limits.pids)];
+    let missing = names(&all, false);
     if !missing.is_empty() {
-        return Check::warn("docker limits", format!("not enforced: {}", missing.join(", ")))
+        return Check::warn("docker limits", format!("not enforced: {missing}"))
             .advise("enable these control groups in the kernel, or use --sandbox process");
     }
     let storage = if limits.storage { ", storage" } else { "; storage is not limited" };
-    Check::ok("docker limits", format!("cpus, memory, pids{storage}"))
+    Check::ok("docker limits", format!("{}{storage}", names(&all, true)))
 }
 
 /// Our sandboxes take no pool; what else runs on the engine may.
@@ -190,42 +246,37 @@ fn leftovers(docker: &DockerFacts) -> Check {
     }
 }
 
-fn process_sandbox(host: &HostFacts) -> Check {
-    match process_obstacle(host) {
-        Some(obstacle) => Check::warn("process sandbox", obstacle)
-            .advise("change that setting, run as root, or use --sandbox docker"),
-        None if host.root => Check::ok("process sandbox", "as root, overlay mounts"),
-        None => Check::ok("process sandbox", "in a user namespace, overlay mounts"),
-    }
+fn process_sandbox(trial: ProcessTrial) -> Check {
+    let millis = trial.elapsed.as_secs_f64() * 1000.0;
+    Check::ok("process sandbox", format!("started, used and removed one in {millis:.0} ms"))
 }
 
-/// Why the process driver cannot isolate here.
-fn process_obstacle(host: &HostFacts) -> Option<String> {
-    if !host.overlay {
-        return Some("this kernel has no overlay mounts (modprobe overlay)".to_owned());
-    }
-    match &host.namespaces {
+fn no_process_sandbox(error: &SandboxError, host: &HostFacts) -> Check {
+    let advice = match &host.namespaces {
+        _ if !host.overlay => "load overlay mounts (modprobe overlay), or use --sandbox docker",
         UserNamespaces::Forbidden(setting) if !host.root => {
-            Some(format!("user namespaces are forbidden: {setting}"))
+            let advice = format!("run as root, or change {setting}, or use --sandbox docker");
+            return Check::warn("process sandbox", &error.message).advise(advice);
         }
-        _ => None,
-    }
+        _ => "use --sandbox docker",
+    };
+    Check::warn("process sandbox", &error.message).advise(advice)
 }
 
-fn cgroups(host: &HostFacts) -> Check {
-    let cgroups = &host.cgroups;
-    let missing: Vec<&str> =
-        ["cpu", "memory", "pids"].into_iter().filter(|name| !cgroups.has(name)).collect();
-    let version = cgroups.version();
-    if !missing.is_empty() {
-        return Check::warn("control groups", format!("{version}, without {}", missing.join(", ")))
-            .advise("the process sandbox cannot limit these; enable them in the kernel");
+fn process_limits(limits: LimitsEnforced) -> Check {
+    let all = [("cpus", limits.cpus), ("memory", limits.memory), ("pids", limits.pids)];
+    let missing = names(&all, false);
+    if missing.is_empty() {
+        return Check::ok("process limits", format!("{}, storage", names(&all, true)));
     }
-    if !cgroups.writable {
-        return Check::warn("control groups", format!("{version}, not writable"))
-            .advise("the process sandbox limits nothing; run as root or get them delegated");
-    }
-    Check::ok("control groups", format!("{version}: cpu, memory, pids"))
+    Check::warn("process limits", format!("not enforced: {missing}"))
+        .advise("run as root, or get these control groups delegated")
+}
+
+/// The names whose value is `value`.
+fn names(all: &[(&str, bool)], value: bool) -> String {
+    let names = all.iter().filter(|(_, is)| *is == value).map(|(name, _)| *name);
+    names.collect::<Vec<_>>().join(", ")
 }
 
 fn base_image(facts: &Facts) -> Check {
@@ -249,7 +300,8 @@ fn base_image(facts: &Facts) -> Check {
 }
 
 fn open_files(host: &HostFacts, n_concurrent: u64) -> Check {
-    let needed = OPEN_FILES_OF_PROCESS.saturating_add(OPEN_FILES_PER_ROLLOUT * n_concurrent);
+    let of_rollouts = OPEN_FILES_PER_ROLLOUT.saturating_mul(n_concurrent);
+    let needed = OPEN_FILES_OF_PROCESS.saturating_add(of_rollouts);
     let hard = host.open_files.hard;
     let found = format!("{hard} allowed, {needed} needed for {n_concurrent} rollouts at once");
     if hard < needed {

@@ -1,22 +1,17 @@
-use orcapack_actors::docker_facts::{Disk as DockerDisk, Labelled, LimitsEnforced};
-use orcapack_tasks::FailureClass;
+use orcapack_actors::docker_facts::{Disk as DockerDisk, Labelled, LimitsEnforced as DockerLimits};
 
 use super::*;
-use crate::host::{Cgroups, OpenFiles};
+use crate::host::OpenFiles;
 
 fn good() -> Facts {
     let disk = Disk { what: "runs", path: "/runs".into(), free_bytes: 50 * GIB };
     let limits_enforced =
-        LimitsEnforced { cpus: true, memory: true, swap: true, pids: true, storage: false };
+        DockerLimits { cpus: true, memory: true, swap: true, pids: true, storage: false };
+    let limits = LimitsEnforced { cpus: true, memory: true, pids: true };
     Facts {
         host: HostFacts {
             root: false,
             open_files: OpenFiles { soft: 1024, hard: 20_000 },
-            cgroups: Cgroups {
-                v1: Default::default(),
-                v2: Some(["cpu", "memory", "pids"].map(str::to_owned).into()),
-                writable: true,
-            },
             namespaces: UserNamespaces::Allowed,
             overlay: true,
             disks: vec![disk],
@@ -37,6 +32,7 @@ fn good() -> Facts {
             labelled: Labelled::default(),
             limits_enforced,
         }),
+        process: Ok(ProcessTrial { elapsed: Duration::from_millis(12), limits }),
         base_rootfs: true,
     }
 }
@@ -64,7 +60,7 @@ fn names(facts: &Facts, n_concurrent: u64) -> Vec<(String, Status)> {
 
 #[test]
 fn a_machine_with_everything_is_told_so() {
-    insta::assert_snapshot!(table(&checks(&good(), 64)), @"
+    insta::assert_snapshot!(table(&checks(&good(), 64), None), @"
     check                       status  found                                                        what to do
     sandbox                     ok      docker, process
     docker engine               ok      28.2.2 at unix:///var/run/docker.sock (API 1.50, cgroup v2)
@@ -72,8 +68,8 @@ fn a_machine_with_everything_is_told_so() {
     docker limits               ok      cpus, memory, pids; storage is not limited
     docker address pools        ok      1 of about 31 used
     docker, with our labels     ok      0 containers, 0 networks, 0 volumes
-    process sandbox             ok      in a user namespace, overlay mounts
-    control groups              ok      v2: cpu, memory, pids
+    process sandbox             ok      started, used and removed one in 12 ms
+    process limits              ok      cpus, memory, pids, storage
     base image orcapack/base:1  ok      in the engine and unpacked
     open files                  ok      20000 allowed, 1280 needed for 64 rollouts at once
     disk of runs                ok      50.0 GiB free at /runs
@@ -87,16 +83,20 @@ fn a_machine_without_an_engine_still_has_the_process_sandbox() {
 }
 
 #[test]
-fn a_machine_that_can_isolate_nothing_fails() {
+fn a_machine_that_can_isolate_nothing_fails_and_tells_what_is_in_the_way() {
     let mut facts = no_docker();
+    let refused = "the sandbox's process ended at once";
+    facts.process = Err(SandboxError::new(FailureClass::Daemon, refused));
     facts.host.namespaces = UserNamespaces::Forbidden("user.max_user_namespaces = 0".to_owned());
     let found = troubles(&facts, 4);
     assert_eq!(found[0], ("sandbox".to_owned(), Status::Fail, "none".to_owned()));
-    assert!(found.iter().any(|(_, _, found)| found.contains("max_user_namespaces = 0")));
+    assert_eq!(found[2], ("process sandbox".to_owned(), Status::Warn, refused.to_owned()));
+    let advice = |facts: &Facts| checks(facts, 4)[2].advice.clone().unwrap();
+    assert!(advice(&facts).contains("max_user_namespaces = 0"), "{}", advice(&facts));
     facts.host.root = true;
-    assert!(names(&facts, 4).iter().all(|(_, status)| *status == Status::Warn), "root needs none");
+    assert_eq!(advice(&facts), "use --sandbox docker");
     facts.host.overlay = false;
-    assert_eq!(names(&facts, 4)[0].1, Status::Fail);
+    assert!(advice(&facts).contains("modprobe overlay"), "{}", advice(&facts));
 }
 
 #[test]
@@ -112,7 +112,9 @@ fn each_lack_is_a_row_of_its_own() {
     let mut facts = good();
     facts.base_rootfs = false;
     facts.host.disks[0].free_bytes = GIB - 1;
-    facts.host.cgroups.v2 = Some(["cpu", "memory"].map(str::to_owned).into());
+    if let Ok(trial) = &mut facts.process {
+        trial.limits.pids = false;
+    }
     if let Ok(docker) = &mut facts.docker {
         docker.storage_driver = "fuse-overlayfs".to_owned();
         docker.limits_enforced.memory = false;
@@ -123,7 +125,7 @@ fn each_lack_is_a_row_of_its_own() {
         ("docker storage", Status::Warn),
         ("docker limits", Status::Warn),
         ("docker address pools", Status::Warn),
-        ("control groups", Status::Warn),
+        ("process limits", Status::Warn),
         ("base image orcapack/base:1", Status::Warn),
         ("disk of runs", Status::Fail),
         ("disk of docker", Status::Warn),

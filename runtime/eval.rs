@@ -17,9 +17,11 @@ use crate::metrics_log::{METRICS_EVERY, Metrics, MetricsWriter};
 use crate::plan::Plan;
 use crate::record::{self, Folders};
 use crate::run_dir::{Opening, RunDir, RunKind};
-use crate::store;
 use crate::summary::{RunInfo, RunSummary, TaskInfo};
-use crate::{engine, output, report, sandboxes, summary_rows, table, telemetry};
+use crate::{engine, output, report, sandboxes, store_rows, summary_rows, table, telemetry};
+
+/// Of a table where there is no terminal: what fits a log.
+const LOG_WIDTH: u16 = 120;
 
 /// Reads and checks everything, then runs it; nothing is created before all of the input is known to be good.
 ///
@@ -112,7 +114,7 @@ async fn evaluate(args: &EvalArgs, plan: &Plan, rollouts: Vec<Rollout>) -> Resul
     };
     let finished = engine.run().await?;
     metrics.finish().await.map_err(io)?;
-    let (attempts, results) = store::read(&dir.ledger())?;
+    let (attempts, results) = store_rows::read(&dir.ledger())?;
     let info = run_info(config, sandbox, started, &finished)?;
     let tasks = plan.set.tasks.iter().map(task_info).collect();
     let trajectory = |rollout, attempt| {
@@ -135,7 +137,8 @@ fn present(
     if args.output.json {
         output::print_json(summary)?;
     } else {
-        output::print(&table::render(summary, width()))?;
+        let width = output::terminal_width().unwrap_or(LOG_WIDTH);
+        output::print(&table::render(summary, width))?;
         output::print(&format!("report: {}\n", dir.report().display()))?;
     }
     if finished.swept != Default::default() {
@@ -182,12 +185,6 @@ fn task_info(task: &Task) -> TaskInfo {
         difficulty: task.difficulty.clone(),
         category: task.category.clone(),
     }
-}
-
-/// Of the terminal; where there is none, what fits a log.
-fn width() -> u16 {
-    const ELSEWHERE: u16 = 120;
-    terminal_size::terminal_size().map_or(ELSEWHERE, |(terminal_size::Width(width), _)| width)
 }
 
 /// The most memory that this process has held, as the kernel counted it; 0 where it does not say.

@@ -3,9 +3,11 @@
 //! By default only what is past the deadline in its labels, which is safe beside live runs. What
 //! does not carry our labels is never touched.
 
+use std::path::Path;
 use std::time::Duration;
 
 use orcapack_actors::docker::DockerDriver;
+use orcapack_actors::process::{ProcessConfig, ProcessDriver};
 use orcapack_actors::sandbox::{Driver, Leftover, SandboxError, SweepScope};
 use serde::Serialize;
 
@@ -30,20 +32,20 @@ struct Image {
     size_bytes: u64,
 }
 
-/// Sweeps the engine, if one answers; if none does, a warning on standard error says so.
+/// Sweeps the namespace sandboxes, and the engine's if one answers; a warning says so if none does.
 pub async fn gc(args: &GcArgs, host: &Host) -> Result<Exit, Failure> {
     let now_unix_sec = u64::try_from(host.now.timestamp().as_second()).unwrap_or(0);
     let scope = if args.all { SweepScope::All } else { SweepScope::Expired { now_unix_sec } };
+    let failed = |error: SandboxError| Failure::new(Exit::NoSandbox, error.message);
+    let mut collected = Collected { dry_run: args.dry_run, ..Collected::default() };
+    sweep_process(&scope, &host.cache_dir, &mut collected).await.map_err(failed)?;
     let docker = DockerDriver::from_env();
-    let collected = match docker.ping().await {
-        Ok(()) => sweep_docker(&docker, &scope, args)
-            .await
-            .map_err(|error| Failure::new(Exit::NoSandbox, error.message))?,
-        Err(error) => {
-            eprintln!("warning: docker is passed over: {error}");
-            Collected { dry_run: args.dry_run, ..Collected::default() }
+    match docker.ping().await {
+        Ok(()) => {
+            sweep_docker(&docker, &scope, args.images, &mut collected).await.map_err(failed)?;
         }
-    };
+        Err(error) => eprintln!("warning: docker is passed over: {error}"),
+    }
     if args.json {
         output::print_json(&collected)?;
     } else {
@@ -52,32 +54,38 @@ pub async fn gc(args: &GcArgs, host: &Host) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+async fn sweep_process(
+    scope: &SweepScope,
+    cache: &Path,
+    collected: &mut Collected,
+) -> Result<(), SandboxError> {
+    let process = ProcessDriver::open(ProcessConfig { cache: cache.to_owned() })?;
+    collected.leftovers.extend(process.leftovers(scope)?);
+    if !collected.dry_run {
+        process.sweep(scope).await?;
+    }
+    Ok(())
+}
+
 async fn sweep_docker(
     docker: &DockerDriver,
     scope: &SweepScope,
-    args: &GcArgs,
-) -> Result<Collected, SandboxError> {
-    let leftovers = docker.leftovers(scope).await?;
-    if !args.dry_run {
+    images: bool,
+    collected: &mut Collected,
+) -> Result<(), SandboxError> {
+    collected.leftovers.extend(docker.leftovers(scope).await?);
+    if !collected.dry_run {
         docker.sweep(scope).await?;
     }
-    let images = match (args.images, args.dry_run) {
-        (false, _) => Vec::new(),
-        (true, true) => docker.images().await?,
-        // After the sweep: an image that a container uses cannot be removed.
-        (true, false) => docker.remove_images().await?,
-    };
-    let images = images.into_iter();
-    Ok(Collected {
-        dry_run: args.dry_run,
-        leftovers,
-        images: images
-            .map(|image| Image {
-                name: image.tag.unwrap_or(image.id),
-                size_bytes: image.size_bytes,
-            })
-            .collect(),
-    })
+    let images = if images { docker.images().await? } else { Vec::new() };
+    for image in images {
+        // After the sweep: an image that a container uses cannot be removed, and is no leftover.
+        if collected.dry_run || docker.remove_image(&image).await? {
+            let name = image.tag.unwrap_or(image.id);
+            collected.images.push(Image { name, size_bytes: image.size_bytes });
+        }
+    }
+    Ok(())
 }
 
 fn text(collected: &Collected, now_unix_sec: u64) -> String {
@@ -85,7 +93,7 @@ fn text(collected: &Collected, now_unix_sec: u64) -> String {
     let mut text = String::new();
     if !collected.leftovers.is_empty() {
         let rows = collected.leftovers.iter().map(|left| row(left, now_unix_sec));
-        text.push_str(&output::table(["kind", "id", "run", "attempt", "deadline"], rows));
+        text.push_str(&output::table(["kind", "id", "run", "attempt", "deadline"], rows, None));
         text.push('\n');
     }
     for image in &collected.images {

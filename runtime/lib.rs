@@ -1,5 +1,6 @@
 //! The composition root: command line, configuration, run directory, ledger, progress, reports.
 
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod config_layers;
@@ -23,6 +24,7 @@ pub mod run_dir;
 pub mod sandboxes;
 pub mod status;
 pub mod store;
+pub mod store_rows;
 pub mod summary;
 pub mod summary_rows;
 pub mod table;

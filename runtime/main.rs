@@ -8,7 +8,8 @@ use clap::{CommandFactory as _, Parser as _};
 use orcapack::cli::{Cli, Command, TasksCommand};
 use orcapack::config_layers::Host;
 use orcapack::exit::{Exit, Failure};
-use orcapack::{doctor, eval, gc, output, tasks_command};
+use orcapack::host::raise_open_files;
+use orcapack::{check, doctor, eval, gc, output, tasks_command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -24,11 +25,14 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<Exit, Failure> {
     let host = Host::this();
+    if let Err(error) = raise_open_files() {
+        eprintln!("warning: the limit of open files cannot be raised: {error}");
+    }
     match command {
         Command::Eval(args) => eval::run(&args, &host),
         Command::Tasks(TasksCommand::List { select, json }) => tasks_command::list(&select, json),
         Command::Tasks(TasksCommand::Import(args)) => tasks_command::import(&args),
-        Command::Tasks(TasksCommand::Check(_)) => Err(Failure::internal("not connected")),
+        Command::Tasks(TasksCommand::Check(args)) => check::run(&args, &host),
         Command::Doctor(args) => block_on(doctor::doctor(&args, &host)),
         Command::Gc(args) => block_on(gc::gc(&args, &host)),
         Command::Completions { shell } => completions(shell),

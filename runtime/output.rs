@@ -4,7 +4,7 @@
 use std::io::{self, Write as _};
 use std::time::Duration;
 
-use comfy_table::{Table, presets};
+use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use crate::exit::Failure;
@@ -27,17 +27,27 @@ pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     print(&format!("{text}\n"))
 }
 
-/// Rows under a header, columns apart by two spaces, lines without trailing blanks.
+/// Rows under a header, columns apart by two spaces, lines without trailing blanks. Cells are broken
+/// into lines where the table would be wider than `width`.
 pub fn table<const N: usize>(
     header: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
+    width: Option<u16>,
 ) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header).add_rows(rows);
+    if let Some(width) = width {
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+    }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
     table.trim_fmt() + "\n"
+}
+
+/// Of the terminal that standard output is; `None` where it is none.
+pub fn terminal_width() -> Option<u16> {
+    terminal_size::terminal_size_of(io::stdout()).map(|(terminal_size::Width(width), _)| width)
 }
 
 /// `1 task`, `2 tasks`.
@@ -63,7 +73,17 @@ mod tests {
     #[test]
     fn a_table_is_text_that_other_tools_can_cut() {
         let rows = [["a", "1"], ["longer", "22"]].map(|row| row.map(str::to_owned));
-        assert_eq!(table(["name", "n"], rows), "name    n\na       1\nlonger  22\n");
+        let text = table(["name", "n"], rows.clone(), None);
+        assert_eq!(text, "name    n\na       1\nlonger  22\n");
+        assert_eq!(table(["name", "n"], rows, Some(80)), text);
+    }
+
+    #[test]
+    fn a_cell_is_broken_where_a_terminal_is_too_narrow() {
+        let rows = [["check".to_owned(), "a long explanation of something".to_owned()]];
+        let text = table(["name", "what"], rows, Some(30));
+        assert!(text.lines().count() == 3, "{text}");
+        assert!(text.lines().all(|line| line.len() <= 30), "{text}");
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl Plan {
         }
     }
 
-    /// `--dry-run`: prints what would be run.
+    /// `--dry-run`: prints what would be run, as a configuration file with the tasks in comments.
     pub fn print(&self, json: bool) -> Result<Exit, Failure> {
         if json {
             output::print_json(&PlanJson {
@@ -69,12 +69,15 @@ impl Plan {
         }
         let config =
             self.config.to_toml().map_err(|error| Failure::bad_input(error.to_string()))?;
-        output::print(&format!(
-            "{config}\n{}{} each: {}\n",
+        let about = format!(
+            "{}{} each: {}\n",
             tasks_command::table(&self.set),
             output::plural(self.config.rollouts.n_attempts, "attempt"),
             output::plural(self.rollouts(), "rollout"),
-        ))?;
+        );
+        let about: String =
+            about.lines().map(|line| format!("# {line}").trim_end().to_owned() + "\n").collect();
+        output::print(&format!("{config}\n{about}"))?;
         Ok(Exit::Done)
     }
 }

@@ -274,7 +274,8 @@ impl Share {
         let z2 = Z_95 * Z_95;
         let middle = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
         let half = Z_95 / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
-        let (low, high) = ((middle - half).max(0.0), (middle + half).min(1.0));
+        // At 0 and 1 an end of the interval is the share itself, but for rounding.
+        let (low, high) = ((middle - half).clamp(0.0, p), (middle + half).clamp(p, 1.0));
         Self { count, of, share: Some(p), low: Some(low), high: Some(high) }
     }
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use orcapack_tasks::outcome::{FailureClass, Outcome};
 
-use crate::store::{AttemptRow, PlannedRollout, ResultRow};
+use crate::store::PlannedRollout;
+use crate::store_rows::{AttemptRow, ResultRow};
 use crate::summary::{PhaseSeconds, RolloutSummary};
 
 /// One row for every rollout that ended, in the order of `results`.

@@ -185,7 +185,7 @@ pub fn table(set: &DataSet) -> String {
         "image",
     ];
     let tasks = output::plural(set.tasks.len(), "task");
-    format!("{}\n{tasks} in {}\n", output::table(header, rows), set.name)
+    format!("{}\n{tasks} in {}\n", output::table(header, rows, None), set.name)
 }
 
 /// Every defect under its task, for standard error.

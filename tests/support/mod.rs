@@ -8,7 +8,8 @@ use orcapack::config::RetryLimits;
 use orcapack::coordinator::{Rollout, RunEnd, Tally, Work};
 use orcapack::ledger::Ledger;
 use orcapack::node::{Node, NodeConfig};
-use orcapack::store::{AttemptRow, PlannedRollout, ResultRow, Store};
+use orcapack::store::{PlannedRollout, Store};
+use orcapack::store_rows::{AttemptRow, ResultRow};
 use orcapack_actors::fake::FakeDriver;
 use orcapack_actors::sandbox::{Limits, Swept};
 use orcapack_actors::start_gate::StartGateConfig;
@@ -149,7 +150,7 @@ impl<'a> Run<'a> {
     pub async fn finish(&self, node: Node) -> Ended {
         let end = node.wait_end().await;
         let swept = node.stop().await.expect("the engine answers");
-        let (attempts, results) = orcapack::store::read(&self.db()).expect("the ledger reads");
+        let (attempts, results) = orcapack::store_rows::read(&self.db()).expect("the ledger reads");
         Ended { end, attempts, results, swept }
     }
 
