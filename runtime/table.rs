@@ -25,7 +25,10 @@ pub fn render(summary: &RunSummary, width: u16) -> String {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    format!("{}\n{}\n", head(summary).join("\n"), table.trim_fmt())
+    let mut lines = head(summary);
+    lines.push(table.trim_fmt());
+    lines.extend(failures(summary));
+    lines.join("\n") + "\n"
 }
 
 /// A share as `62.5%`, or a dash of nothing.
@@ -143,6 +146,21 @@ fn row(task: &TaskSummary, width: u16) -> Vec<String> {
     row.extend(seconds.into_iter().map(mean));
     row.push(counts(&task.failures));
     row
+}
+
+/// The infrastructure failures that ended most rollouts, in the words of whoever refused.
+fn failures(summary: &RunSummary) -> Vec<String> {
+    const SHOWN_MAX: usize = 3;
+    let failures = summary.failures();
+    let mut lines: Vec<_> = failures
+        .iter()
+        .take(SHOWN_MAX)
+        .map(|at| format!("{} x {}: {}", at.rollouts.len(), at.class, printable(at.message)))
+        .collect();
+    if failures.len() > SHOWN_MAX {
+        lines.push(format!("{} other failures: see the report", failures.len() - SHOWN_MAX));
+    }
+    lines
 }
 
 /// Text from outside without what a terminal would obey: controls, and marks that turn the
