@@ -31,21 +31,21 @@ pub fn of_file(name: &str, bytes: &[u8]) -> Vec<u8> {
     archive.into_inner().unwrap_or_default()
 }
 
-/// The bytes of the first regular file in an archive, such as [`Sandbox::get`](crate::sandbox::Sandbox::get) gives
-/// for the path of a file; `None` where there is none.
+/// The bytes of the file that an archive is of, such as [`Sandbox::get`](crate::sandbox::Sandbox::get) gives for the
+/// path of a file; `None` where it is of a folder, whatever is in it, or empty.
 ///
 /// # Errors
 /// Where the bytes are not a tar archive.
-pub fn first_file(archive: &[u8]) -> io::Result<Option<Vec<u8>>> {
-    for entry in tar::Archive::new(archive).entries()? {
-        let mut entry = entry?;
-        if entry.header().entry_type().is_file() {
-            let mut bytes = Vec::new();
-            entry.read_to_end(&mut bytes)?;
-            return Ok(Some(bytes));
-        }
+pub fn file_of(archive: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    let mut archive = tar::Archive::new(archive);
+    let Some(entry) = archive.entries()?.next() else { return Ok(None) };
+    let mut entry = entry?;
+    if !entry.header().entry_type().is_file() {
+        return Ok(None);
     }
-    Ok(None)
+    let mut bytes = Vec::new();
+    entry.read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
 }
 
 fn append(

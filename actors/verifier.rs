@@ -120,7 +120,7 @@ async fn report(environment: &Environment, name: &str) -> Result<Option<Vec<u8>>
     match environment.get(&path, grading::REWARD_BYTES_MAX + archive::OVERHEAD_BYTES).await? {
         Fetched::Absent => Ok(None),
         Fetched::TooLarge => Ok(Some(vec![0; grading::REWARD_BYTES_MAX as usize + 1])),
-        Fetched::Archive(bytes) => archive::first_file(&bytes).map_err(|error| {
+        Fetched::Archive(bytes) => archive::file_of(&bytes).map_err(|error| {
             let message = format!("{path} came back unreadable: {error}");
             SandboxError::new(FailureClass::Grader, message)
         }),

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use orcapack_actors::sandbox::{Driver, Limits, SandboxError, Swept};
@@ -73,7 +73,7 @@ impl Engine<'_> {
         };
         let node_config = node_config(self.config, self.run_id, opened.incarnation);
         let node = Node::start(self.driver, node_config, work).await?;
-        let (publish, status) = watch::channel(RunStatus { total, ..RunStatus::default() });
+        let (publish, status) = watch::channel(status(&node, &tally, total));
         let shown = tokio::spawn(progress::show(self.progress, status));
         let drain_limit = self.config.timeouts.drain;
         let end = watch_run(&node, &mut signals, drain_limit, &publish, &tally, total).await;
@@ -106,7 +106,10 @@ async fn watch_run(
     loop {
         tokio::select! {
             end = &mut end => return end,
-            _ = ticks.tick() => publish_status(node, publish, tally, total),
+            _ = ticks.tick() => {
+                let status = status(node, tally, total);
+                publish.send_if_modified(|shown| *shown != status && { *shown = status; true });
+            }
             () = signals.next() => {
                 node.drain();
                 if kill_at.is_none() {
@@ -133,8 +136,8 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
     }
 }
 
-fn publish_status(node: &Node, publish: &watch::Sender<RunStatus>, tally: &Tally, total: usize) {
-    let count = |value: &std::sync::atomic::AtomicU64| value.load(Ordering::Relaxed) as usize;
+fn status(node: &Node, tally: &Tally, total: usize) -> RunStatus {
+    let count = |value: &AtomicU64| value.load(Ordering::Relaxed) as usize;
     let mut status = RunStatus {
         total,
         done: count(&tally.done),
@@ -144,11 +147,7 @@ fn publish_status(node: &Node, publish: &watch::Sender<RunStatus>, tally: &Tally
         ..RunStatus::default()
     };
     status.read_board(&node.board);
-    publish.send_if_modified(|now| {
-        let changed = *now != status;
-        *now = status;
-        changed
-    });
+    status
 }
 
 /// Ctrl-C, and the polite way in which service managers end a process.
@@ -196,10 +195,10 @@ pub fn planned(rollouts: &[Rollout]) -> Vec<PlannedRollout> {
     planned
 }
 
-/// Starts from what was done before a resume; rewards are counted again from the ledger at the end.
+/// Starts from what was done before a resume.
 fn tally(past: &Past) -> Tally {
     let tally = Tally::default();
-    tally.done.store(past.ended.len() as u64, Ordering::Relaxed);
+    past.ended.values().for_each(|reward| tally.count(*reward));
     tally
 }
 

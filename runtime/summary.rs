@@ -161,7 +161,31 @@ pub struct PhaseStats {
     pub p99: f64,
 }
 
+/// Rollouts that ended in the same way.
+#[derive(Serialize)]
+pub struct Failure<'a> {
+    pub class: FailureClass,
+    pub message: &'a str,
+    pub rollouts: Vec<u64>,
+}
+
 impl RunSummary {
+    /// Infrastructure failures by class and message, the most frequent first.
+    pub fn failures(&self) -> Vec<Failure<'_>> {
+        let mut by_message: BTreeMap<(FailureClass, &str), Vec<u64>> = BTreeMap::new();
+        for rollout in &self.rollouts {
+            if let Outcome::InfrastructureFailure { class, message } = &rollout.outcome {
+                by_message.entry((*class, message)).or_default().push(rollout.rollout);
+            }
+        }
+        let mut failures: Vec<_> = by_message
+            .into_iter()
+            .map(|((class, message), rollouts)| Failure { class, message, rollouts })
+            .collect();
+        failures.sort_by_key(|failure| std::cmp::Reverse(failure.rollouts.len()));
+        failures
+    }
+
     /// Rollouts of tasks that are not in `tasks` make a task of their own.
     pub fn new(run: RunInfo, tasks: Vec<TaskInfo>, mut rollouts: Vec<RolloutSummary>) -> Self {
         rollouts.sort_by_key(|rollout| rollout.rollout);
@@ -274,7 +298,8 @@ impl Share {
         let z2 = Z_95 * Z_95;
         let middle = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
         let half = Z_95 / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
-        let (low, high) = ((middle - half).max(0.0), (middle + half).min(1.0));
+        // At 0 and 1 an end of the interval is the share itself, but for rounding.
+        let (low, high) = ((middle - half).clamp(0.0, p), (middle + half).clamp(p, 1.0));
         Self { count, of, share: Some(p), low: Some(low), high: Some(high) }
     }
 }

@@ -127,6 +127,16 @@ fn wilsons_interval_is_that_of_the_books() {
     }
 }
 
+#[test]
+fn wilsons_interval_holds_the_share_also_where_it_ends_there() {
+    for of in 1..=200 {
+        for count in [0, 1, of / 2, of] {
+            let Share { share, low, high, .. } = Share::wilson(count, of);
+            assert!(low <= share && share <= high, "{count} of {of}: {low:?} {share:?} {high:?}");
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn every_ended_rollout_has_one_kind_of_outcome(
