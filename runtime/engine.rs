@@ -113,7 +113,8 @@ async fn watch_run(
             () = signals.next() => {
                 node.drain();
                 if kill_at.is_none() {
-                    eprintln!("draining for up to {} s; once more to stop now", drain_limit.as_secs());
+                    let limit = drain_limit.as_secs();
+                    eprintln!("draining for up to {limit} s; once more to stop now");
                     kill_at = Some(tokio::time::Instant::now() + drain_limit);
                 } else {
                     node.kill_rollouts();

@@ -224,10 +224,6 @@ impl Ledger {
         self.ended
     }
 
-    pub fn len(&self) -> usize {
-        self.rollouts.len()
-    }
-
     pub fn is_complete(&self) -> bool {
         self.ended == self.rollouts.len()
     }
