@@ -1,8 +1,9 @@
-//! Control groups of the `process` driver: limits on memory, processes and processor time, in version 1 or 2 of the
-//! kernel's interface or a mix of both, whatever is mounted.
+//! Control groups of the `process` driver: limits on memory, processes and processor time, in
+//! version 1 or 2 of the kernel's interface or a mix of both, whatever is mounted.
 //!
-//! All groups are `orcapack/NAME` below the roots of the hierarchies. Nothing here fails a sandbox for want of a
-//! controller: [`Cgroups::enforced`] tells which limits hold, as probed with a group that was really made.
+//! All groups are `orcapack/NAME` below the roots of the hierarchies. Nothing here fails a sandbox
+//! for want of a controller: [`Cgroups::enforced`] tells which limits hold, as probed with a group
+//! that was really made.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -65,8 +66,8 @@ pub(crate) struct Cgroup {
 }
 
 impl Cgroups {
-    /// Looks at what is mounted, and tries every limit on a group made for that. Only for root: what is delegated to
-    /// others lets them make groups, but not always move a process into one.
+    /// Looks at what is mounted, and tries every limit on a group made for that. Only for root:
+    /// what is delegated to others lets them make groups, but not always move a process into one.
     pub fn probe() -> Self {
         if !nix::unistd::geteuid().is_root() {
             return Self::default();
@@ -95,8 +96,8 @@ impl Cgroups {
         Cgroup { folders, counters: Default::default() }
     }
 
-    /// Removes groups without a process whose names end in the number of a process that is gone, and a count: those of
-    /// sandboxes whose state file was lost.
+    /// Removes groups without a process whose names end in the number of a process that is gone,
+    /// and a count: those of sandboxes whose state file was lost.
     pub fn remove_abandoned(&self) {
         for hierarchy in &self.hierarchies {
             let groups = fs::read_dir(hierarchy.root.join(PARENT)).into_iter().flatten().flatten();
@@ -144,7 +145,8 @@ impl Cgroups {
 }
 
 impl Hierarchy {
-    /// False where no group can be made below it. Version 2 hands controllers down only where it is told to.
+    /// False where no group can be made below it. Version 2 hands controllers down only where it is
+    /// told to.
     fn prepare(&self) -> bool {
         let parent = self.root.join(PARENT);
         if fs::create_dir_all(&parent).is_err() {
@@ -204,7 +206,8 @@ fn limit(folder: &Path, version: Version, controller: Controller, limits: &Limit
     match (controller, version) {
         (Controller::Memory, Version::One) => {
             let held = set("memory.limit_in_bytes", memory.clone());
-            // Only where swap is accounted for; without it nothing can be swapped beyond the limit's reach.
+            // Only where swap is accounted for; without it nothing can be swapped beyond the
+            // limit's reach.
             set("memory.memsw.limit_in_bytes", memory);
             held
         }
@@ -240,7 +243,8 @@ impl Cgroup {
         count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
     }
 
-    /// Kills every process in it. Processes that are forked meanwhile are taken in the next round of [`Cgroup::remove`].
+    /// Kills every process in it. Processes that are forked meanwhile are taken in the next round
+    /// of [`Cgroup::remove`].
     fn kill(&self) {
         for (folder, _) in &self.folders {
             let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
@@ -251,7 +255,8 @@ impl Cgroup {
         }
     }
 
-    /// Kills what is left in it and removes it. Blocks until it is gone; false where that takes more than seconds.
+    /// Kills what is left in it and removes it. Blocks until it is gone; false where that takes
+    /// more than seconds.
     pub fn remove(&self) -> bool {
         for _ in 0..REMOVE_TRIES {
             let left = self.folders.iter().any(|(folder, _)| match fs::remove_dir(folder) {

@@ -161,13 +161,10 @@ impl Environment {
         self.call(|reply| EnvironmentMessage::Remove(Some(reply))).await
     }
 
-    async fn call<T: Send + 'static>(
+    async fn call<T: FromActorDeath + Send + 'static>(
         &self,
         message: impl FnOnce(RpcReplyPort<T>) -> EnvironmentMessage,
-    ) -> T
-    where
-        T: FromActorDeath,
-    {
+    ) -> T {
         match self.actor.call(message, None).await {
             Ok(ractor::rpc::CallResult::Success(answer)) => answer,
             _ => T::from_actor_death(),

@@ -1,12 +1,13 @@
 //! The host's end of a sandbox's guest agent: calls with deadlines over one pair of byte streams.
 //!
-//! A [`Guest`] is a cheap handle. One task reads, one writes; each call waits for its own reply, so calls overlap.
-//! Whatever ends the connection (the sandbox's death, a malformed frame) resolves every call at once with
-//! [`FailureClass::ExecTransport`], and [`Guest::lost`] too. When the last handle is dropped the agent's input ends,
-//! and with it the agent and everything in its sandbox.
+//! A [`Guest`] is a cheap handle. One task reads, one writes; each call waits for its own reply, so
+//! calls overlap. Whatever ends the connection (the sandbox's death, a malformed frame) resolves
+//! every call at once with [`FailureClass::ExecTransport`], and [`Guest::lost`] too. When the last
+//! handle is dropped the agent's input ends, and with it the agent and everything in its sandbox.
 //!
-//! Memory is bounded: the writer's queue holds a few chunks, and each call says how much it may be sent. A guest that
-//! sends more has its connection closed, as one that sends anything else that it should not.
+//! Memory is bounded: the writer's queue holds a few chunks, and each call says how much it may be
+//! sent. A guest that sends more has its connection closed, as one that sends anything else that it
+//! should not.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -31,7 +32,8 @@ pub const GUEST_AGENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/guest_a
 
 /// Frames that wait for the writer; a put waits here for its turn like everybody else.
 const QUEUE_FRAMES: usize = 8;
-/// For an answer that costs the guest no time of its own. Ample: a node with all slots busy can be slow.
+/// For an answer that costs the guest no time of its own. Ample: a node with all slots busy can be
+/// slow.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// For the slowest disk that is worth working with.
 const TRANSFER_BYTES_PER_SEC_MIN: u64 = 1 << 20;
@@ -379,14 +381,16 @@ async fn write_frames(
     mut queue: mpsc::Receiver<Vec<u8>>,
     mut ended: oneshot::Receiver<()>,
 ) {
-    // The end of `ended`: the reader is gone. A failed write is told by the reader, which sees the same death.
+    // The end of `ended`: the reader is gone. A failed write is told by the reader, which sees the
+    // same death.
     loop {
         let frame = tokio::select! {
             frame = queue.recv() => frame,
             _ = &mut ended => None,
         };
         let Some(frame) = frame else {
-            // Said aloud: where both directions are one stream, dropping this half of it ends nothing.
+            // Said aloud: where both directions are one stream, dropping this half of it ends
+            // nothing.
             let _ = writer.shutdown().await;
             return;
         };

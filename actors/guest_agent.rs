@@ -1,14 +1,17 @@
-//! The guest agent: PID 1 of every sandbox, which runs what the host asks for and outlives whatever that does.
+//! The guest agent: PID 1 of every sandbox, which runs what the host asks for and outlives whatever
+//! that does.
 //!
-//! It speaks the frames of `guest_wire` over its standard input and output, and ends when its input ends: then the
-//! kernel kills everything else in its PID namespace, so the death of the host's process leaves no sandbox behind.
+//! It speaks the frames of `guest_wire` over its standard input and output, and ends when its input
+//! ends: then the kernel kills everything else in its PID namespace, so the death of the host's
+//! process leaves no sandbox behind.
 //!
-//! A single thread polls, so that forking is safe. Nothing inside the sandbox can kill it (PID 1), trace it or reach
-//! its channel (not dumpable, no CAP_SYS_PTRACE, every descriptor closed on exec), fill it up (every record has a bound)
-//! or hold it up (no read or write blocks, and no file is opened that could). It needs
-//! `/proc` and Linux 5.11.
+//! A single thread polls, so that forking is safe. Nothing inside the sandbox can kill it (PID 1),
+//! trace it or reach its channel (not dumpable, no CAP_SYS_PTRACE, every descriptor closed on
+//! exec), fill it up (every record has a bound) or hold it up (no read or write blocks, and no file
+//! is opened that could). It needs `/proc` and Linux 5.11.
 //!
-//! `build.rs` compiles it by itself, without any crate and linked statically, so that it runs in any image.
+//! `build.rs` compiles it by itself, without any crate and linked statically, so that it runs in
+//! any image.
 
 #![cfg_attr(test, allow(dead_code, reason = "the library only tests the agent's parts"))]
 
@@ -38,11 +41,13 @@ use guest_sys::{self as sys, POLLIN, POLLOUT, PollFd};
 use guest_tar::{Pack, Stopped, Unpack};
 use guest_wire::{Malformed, PROTOCOL_VERSION, Reply, Request};
 
-/// No request is read while this much waits to be sent; no piece of an archive is packed above a quarter of it.
+/// No request is read while this much waits to be sent; no piece of an archive is packed above a
+/// quarter of it.
 const OUTBOX_BYTES_MAX: usize = 4 << 20;
 const TRANSFERS_MAX: usize = 64;
 const MESSAGE_CHARS_MAX: usize = 4096;
-/// For the last process of a sandbox to be gone after SIGKILL; only one that hangs in the kernel takes longer.
+/// For the last process of a sandbox to be gone after SIGKILL; only one that hangs in the kernel
+/// takes longer.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 fn main() {
@@ -371,7 +376,8 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Of memory events, memory in use and processes. Opened before the sandbox's root is entered, where they may not be.
+    /// Of memory events, memory in use and processes. Opened before the sandbox's root is entered,
+    /// where they may not be.
     fn open(paths: &[&str; 3]) -> Self {
         let [events, memory, pids] = paths.map(|path| File::open(path).ok());
         Self { events, memory, pids }
@@ -394,7 +400,8 @@ impl Counters {
         ])
     }
 
-    /// How many processes of this sandbox the kernel has killed for memory; 0 where it does not say.
+    /// How many processes of this sandbox the kernel has killed for memory; 0 where it does not
+    /// say.
     pub fn memory_kills(&self) -> u64 {
         let text = text_of(self.events.as_ref());
         let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));

@@ -1,4 +1,5 @@
-//! A bounded record of an output stream: its first half, its last half, and a count of what lay between.
+//! A bounded record of an output stream: its first half, its last half, and a count of what lay
+//! between.
 
 use std::collections::VecDeque;
 

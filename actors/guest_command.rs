@@ -1,8 +1,10 @@
-//! How the guest agent starts a command: a supervisor that the agent forks, and the command as its child.
+//! How the guest agent starts a command: a supervisor that the agent forks, and the command as its
+//! child.
 //!
-//! The supervisor adopts what the command's processes leave behind, so that a command and its daemons stay one tree in
-//! `/proc`. It reports how the command ended at once, and lives on while any process of the tree does: the end of the
-//! status pipe without a report means that it was killed.
+//! The supervisor adopts what the command's processes leave behind, so that a command and its
+//! daemons stay one tree in `/proc`. It reports how the command ended at once, and lives on while
+//! any process of the tree does: the end of the status pipe without a report means that it was
+//! killed.
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -29,8 +31,8 @@ pub struct Started {
     pub stderr: File,
 }
 
-/// Whatever is wrong with the command is said on its standard error, as a shell would; an error here means that no
-/// process could be made.
+/// Whatever is wrong with the command is said on its standard error, as a shell would; an error
+/// here means that no process could be made.
 pub fn start(command: &Exec, stdin: Option<File>) -> io::Result<Started> {
     let (status, status_in) = sys::pipe()?;
     let (stdout, stdout_in) = sys::pipe()?;
@@ -103,11 +105,13 @@ fn prepare(
     }
     sys::own_session();
     sys::set_signals(Disposition::Default);
-    // The kernel takes the command before the agent when memory runs out. Not there in every kind of sandbox.
+    // The kernel takes the command before the agent when memory runs out. Not there in every kind
+    // of sandbox.
     let _ = fs::write("/proc/self/oom_score_adj", "500");
     let user = User::find(&command.user)?;
     let cwd = if command.cwd.is_empty() { "/" } else { &command.cwd };
-    // Before and after the switch: root may not be able to enter a user's folder, nor a user one of root's.
+    // Before and after the switch: root may not be able to enter a user's folder, nor a user one of
+    // root's.
     let early = std::env::set_current_dir(cwd);
     if user.uid != 0 || user.gid != 0 || !user.groups.is_empty() {
         sys::become_user(user.uid, user.gid, &user.groups)
@@ -130,7 +134,8 @@ fn prepare(
     }
 }
 
-/// Searches `PATH` like a shell. Returns only with the exit code and message of a command that cannot run.
+/// Searches `PATH` like a shell. Returns only with the exit code and message of a command that
+/// cannot run.
 fn execute(argv: &[CString], env: &[CString]) -> (i32, String) {
     let Some(program) = argv.first() else { return (NOT_FOUND, "empty command".to_owned()) };
     let name = String::from_utf8_lossy(program.as_bytes()).into_owned();
@@ -179,7 +184,8 @@ impl User {
         Self::find_in(wanted, &database("/etc/passwd"), &database("/etc/group"))
     }
 
-    /// `name`, `uid`, and either with `:group` or `:gid`; empty is root. A number need not be in the files.
+    /// `name`, `uid`, and either with `:group` or `:gid`; empty is root. A number need not be in
+    /// the files.
     fn find_in(wanted: &str, passwd: &str, group: &str) -> Result<Self, String> {
         let wanted = if wanted.is_empty() { "0" } else { wanted };
         let (name, group_name) = match wanted.split_once(':') {

@@ -1,8 +1,10 @@
-//! The way from a plain child of the host's process to process 1 of a sandbox of its own: namespaces, a root file
-//! system, devices, `/proc`. The `process` driver starts the agent as `init`; an engine does all this itself.
+//! The way from a plain child of the host's process to process 1 of a sandbox of its own:
+//! namespaces, a root file system, devices, `/proc`. The `process` driver starts the agent as
+//! `init`; an engine does all this itself.
 //!
-//! Two processes come out of it: the one that the host started stays outside and only waits, so that its end is the
-//! end of the last process inside; the other one becomes the agent. The second dies with the first.
+//! Two processes come out of it: the one that the host started stays outside and only waits, so
+//! that its end is the end of the last process inside; the other one becomes the agent. The second
+//! dies with the first.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read as _};
@@ -15,7 +17,8 @@ use super::guest_setup::Setup;
 use super::guest_sys::{self as sys, Fork};
 use super::guest_wire;
 
-/// Where the new root is put together. Every system has the folder, and it is only hidden in the own mount namespace.
+/// Where the new root is put together. Every system has the folder, and it is only hidden in the
+/// own mount namespace.
 const SCAFFOLD: &str = "/tmp";
 
 /// Shared memory, in the folder that programs expect it in; as Docker's.
@@ -23,7 +26,8 @@ const SHM_BYTES: u32 = 64 << 20;
 
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
-/// What of `/proc` tells about the host or acts on it. Capabilities are no guard here: root may write to its own files.
+/// What of `/proc` tells about the host or acts on it. Capabilities are no guard here: root may
+/// write to its own files.
 const PROC_READ_ONLY: [&str; 4] = ["sys", "irq", "bus", "fs"];
 const PROC_EMPTY: [&str; 4] = ["acpi", "asound", "scsi", "driver"];
 const PROC_NULL: [&str; 12] = [
@@ -48,7 +52,8 @@ pub fn enter() -> Result<(Counters, Vec<Vec<u8>>), String> {
     let (user, group) = setup.user_and_group;
     ns::unshare(user != 0, setup.own_network).map_err(context("unshare namespaces"))?;
     if user != 0 {
-        // One user is all that an unprivileged process may map; groups cannot be changed at all then.
+        // One user is all that an unprivileged process may map; groups cannot be changed at all
+        // then.
         write("/proc/self/setgroups", "deny")?;
         write("/proc/self/uid_map", &format!("0 {user} 1"))?;
         write("/proc/self/gid_map", &format!("0 {group} 1"))?;
@@ -59,7 +64,8 @@ pub fn enter() -> Result<(Counters, Vec<Vec<u8>>), String> {
     }
     ns::set_hostname(&setup.hostname).map_err(context("set the host name"))?;
     ns::forbid_core_dumps().map_err(context("limit core dumps"))?;
-    // Meanwhile the host has put this process into its control group, which takes the kernel as long as all of this.
+    // Meanwhile the host has put this process into its control group, which takes the kernel as
+    // long as all of this.
     sys::standard_input().read_exact(&mut [0]).map_err(context("wait for the control group"))?;
     if let Fork::Parent(_) = sys::split().map_err(context("fork"))? {
         sys::close_all();
@@ -67,7 +73,8 @@ pub fn enter() -> Result<(Counters, Vec<Vec<u8>>), String> {
         sys::exit(0);
     }
     sys::die_with_parent().map_err(context("set the parent-death signal"))?;
-    // So that the kernel takes a command first when memory runs out. Needs a privilege that not every host has.
+    // So that the kernel takes a command first when memory runs out. Needs a privilege that not
+    // every host has.
     let _ = fs::write("/proc/self/oom_score_adj", "-900");
     // Of the process namespace that began with the fork.
     mount("proc", &format!("{root}/proc"), "proc", NOSUID | NODEV | NOEXEC, "")?;
@@ -90,7 +97,8 @@ fn read_setup() -> Result<Setup, String> {
 /// Where it is, all but `/proc`.
 fn make_root(setup: &Setup) -> Result<String, String> {
     ns::make_mounts_private().map_err(context("make mounts private"))?;
-    // Opened before the scaffold may hide them; named by descriptor, since a path may hold any character.
+    // Opened before the scaffold may hide them; named by descriptor, since a path may hold any
+    // character.
     let open = |path: &String| sys::open_folder(path).map_err(context(path));
     let rootfs = open(&setup.rootfs)?;
     let layers = setup.layers.iter().map(open).collect::<Result<Vec<_>, _>>()?;

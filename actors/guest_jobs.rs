@@ -1,7 +1,7 @@
 //! The commands of a guest agent: their pipes, their time limits, their ends, and who is told.
 //!
-//! A job is answered when its command has ended, whatever its daemons hold open; it is kept, and their output
-//! dropped, until the last process of its tree is gone.
+//! A job is answered when its command has ended, whatever its daemons hold open; it is kept, and
+//! their output dropped, until the last process of its tree is gone.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -15,9 +15,11 @@ use super::guest_tree;
 use super::guest_wire::{CHUNK_BYTES, Exec, OUTPUT_BYTES_MAX, Part, Reply, WireExit};
 use super::{Counters, Outbox};
 
-/// Of commands that run, wait for their input, or left daemons behind; each holds three descriptors.
+/// Of commands that run, wait for their input, or left daemons behind; each holds three
+/// descriptors.
 const JOBS_MAX: usize = 256;
-/// What a pipe can hold at most: all that a command wrote before its end, even if a daemon goes on writing.
+/// What a pipe can hold at most: all that a command wrote before its end, even if a daemon goes on
+/// writing.
 const PIPE_BYTES_MAX: usize = 1 << 20;
 /// Of the outputs of background commands whose trees are gone: older ones are forgotten.
 const FINISHED_BYTES_MAX: usize = 32 << 20;
@@ -72,7 +74,8 @@ impl Jobs {
         if self.waiting.len() >= JOBS_MAX {
             return Err(format!("more than {JOBS_MAX} commands at a time"));
         }
-        // Not a pipe: a file needs nobody to go on writing, and holds up neither the agent nor the command.
+        // Not a pipe: a file needs nobody to go on writing, and holds up neither the agent nor the
+        // command.
         let file = sys::memory_file(c"stdin").map_err(|error| format!("no input file: {error}"))?;
         let more = exec.stdin_more;
         self.waiting.insert(call, (exec, file));
@@ -163,7 +166,8 @@ impl Jobs {
         }
     }
 
-    /// Everything that can be read from, in the order in which [`Jobs::advance`] wants to know what is readable.
+    /// Everything that can be read from, in the order in which [`Jobs::advance`] wants to know what
+    /// is readable.
     pub fn pipes(&self) -> impl Iterator<Item = &File> {
         self.running.values().flat_map(|job| job.streams.iter().flatten().chain(&job.status))
     }

@@ -1,4 +1,5 @@
-//! The system calls that make a sandbox: namespaces, mounts, the loopback device, seccomp. Used only as `init`.
+//! The system calls that make a sandbox: namespaces, mounts, the loopback device, seccomp. Used
+//! only as `init`.
 
 use std::ffi::{CString, c_char, c_int, c_long, c_ulong, c_void};
 use std::io;
@@ -56,7 +57,8 @@ fn check(result: c_long) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Own mounts, processes, IPC, host name and control groups; a new process namespace begins with the next fork.
+/// Own mounts, processes, IPC, host name and control groups; a new process namespace begins with
+/// the next fork.
 pub fn unshare(user: bool, network: bool) -> io::Result<()> {
     let mut flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
     if user {
@@ -152,7 +154,8 @@ pub fn install_filter(program: &[u8]) -> io::Result<()> {
         program.as_chunks::<8>().0.iter().map(|bytes| u64::from_ne_bytes(*bytes)).collect();
     let length = u16::try_from(aligned.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let program = Program { length, instructions: aligned.as_ptr() };
-    // SAFETY: `program` describes one aligned array; both outlive the call, and the kernel checks the instructions.
+    // SAFETY: `program` describes one aligned array; both outlive the call, and the kernel checks
+    // the instructions.
     check(unsafe {
         syscall(arch::SYS_SECCOMP as c_long, SECCOMP_SET_MODE_FILTER, 0 as c_long, &program)
     })

@@ -1,16 +1,18 @@
-//! What the `process` driver wants of the namespaces around a guest agent: the first frame on the agent's input when it
-//! is started as `init`. One more byte after it tells that the process is in its control group now. Compiled twice, as
-//! the other frames are.
+//! What the `process` driver wants of the namespaces around a guest agent: the first frame on the
+//! agent's input when it is started as `init`. One more byte after it tells that the process is in
+//! its control group now. Compiled twice, as the other frames are.
 
 use super::guest_wire::{Malformed, Message, Reader, Writer};
 
-/// Paths are the host's, but those of `folders`, `files` and `hidden`, which are relative to the sandbox's root.
+/// Paths are the host's, but those of `folders`, `files` and `hidden`, which are relative to the
+/// sandbox's root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setup {
     pub hostname: String,
     /// Loopback only; else the host's network.
     pub own_network: bool,
-    /// Of the host's process. Where the first is not 0, a user namespace gives the sandbox a root of its own.
+    /// Of the host's process. Where the first is not 0, a user namespace gives the sandbox a root
+    /// of its own.
     pub user_and_group: (u32, u32),
     /// The root file system, read-only, below everything else.
     pub rootfs: String,
@@ -23,9 +25,11 @@ pub struct Setup {
     pub files: Vec<(String, Vec<u8>)>,
     /// Of all that is written, when it is kept in memory.
     pub storage_bytes: u64,
-    /// A folder with the folders `upper` and `work`, which keep what is written; empty: memory does.
+    /// A folder with the folders `upper` and `work`, which keep what is written; empty: memory
+    /// does.
     pub upper: String,
-    /// The control group's files of memory events, memory in use and processes; empty where there is none.
+    /// The control group's files of memory events, memory in use and processes; empty where there
+    /// is none.
     pub counters: [String; 3],
     /// Seccomp programs, to be installed in this order.
     pub filters: Vec<Vec<u8>>,

@@ -1,6 +1,8 @@
-//! The system calls of the guest agent that the standard library does not offer, behind safe functions.
+//! The system calls of the guest agent that the standard library does not offer, behind safe
+//! functions.
 //!
-//! Linux only, x86-64 and 64-bit Arm. The agent links no crate, so the few C functions are declared here.
+//! Linux only, x86-64 and 64-bit Arm. The agent links no crate, so the few C functions are declared
+//! here.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_ulong};
 use std::fs::File;
@@ -41,7 +43,8 @@ const AT_REMOVEDIR: c_int = 0x200;
 pub const POLLIN: i16 = 1;
 pub const POLLOUT: i16 = 4;
 
-/// CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID: what package managers and test suites need.
+/// CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID: what package managers and test suites
+/// need.
 const KEPT_CAPABILITIES: u64 = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7;
 
 #[repr(C)]
@@ -116,7 +119,8 @@ pub fn exit(code: i32) -> ! {
     c_exit(code)
 }
 
-/// A child that ended and its raw wait status. `None`: no child at all, or with `block` false, none that ended.
+/// A child that ended and its raw wait status. `None`: no child at all, or with `block` false, none
+/// that ended.
 pub fn wait_any(block: bool) -> Option<(Pid, i32)> {
     let mut status = 0;
     loop {
@@ -134,7 +138,8 @@ pub fn kill(pid: Pid, signal: c_int) -> io::Result<()> {
     check(c_kill(pid, signal)).map(drop)
 }
 
-/// Waits for one of `fds`, for `timeout_ms` at most (-1: for ever). An interruption counts as a time-out.
+/// Waits for one of `fds`, for `timeout_ms` at most (-1: for ever). An interruption counts as a
+/// time-out.
 pub fn poll_any(fds: &mut [PollFd], timeout_ms: i32) {
     // SAFETY: pointer and length are those of one slice.
     if unsafe { poll(fds.as_mut_ptr(), fds.len() as c_ulong, timeout_ms) } < 0 {
@@ -260,8 +265,9 @@ pub fn set_signals(disposition: Disposition) {
     // The kernel's `struct sigaction`: handler, flags, on some machines a restorer, mask.
     let action = [disposition as u64, 0, 0, 0];
     for number in (1..=SIGNALS).filter(|number| *number != SIGCHLD) {
-        // SAFETY: SIG_DFL and SIG_IGN run no code of ours; 8 is the size of a mask. Not by `signal`, which refuses
-        // the two that the C library keeps for itself. SIGKILL and SIGSTOP refuse.
+        // SAFETY: SIG_DFL and SIG_IGN run no code of ours; 8 is the size of a mask. Not by
+        // `signal`, which refuses the two that the C library keeps for itself. SIGKILL and SIGSTOP
+        // refuse.
         let (action, old) = (action.as_ptr(), std::ptr::null_mut::<u64>());
         unsafe { syscall(arch::SYS_RT_SIGACTION, c_long::from(number), action, old, 8 as c_ulong) };
     }
@@ -275,7 +281,8 @@ fn process_control(option: c_int, argument: c_ulong) -> io::Result<c_int> {
     check(unsafe { prctl(option, argument, 0 as c_ulong, 0 as c_ulong, 0 as c_ulong) })
 }
 
-/// No other process, not even one of root's, may look into this one or reach its descriptors through /proc.
+/// No other process, not even one of root's, may look into this one or reach its descriptors
+/// through /proc.
 pub fn hide_from_proc() -> io::Result<()> {
     process_control(4, 0).map(drop) // PR_SET_DUMPABLE
 }
@@ -289,7 +296,8 @@ pub fn adopt_orphans() -> io::Result<()> {
     process_control(36, 1).map(drop) // PR_SET_CHILD_SUBREAPER
 }
 
-/// For this process and all that it starts: no more capabilities than those kept, and none gained by exec.
+/// For this process and all that it starts: no more capabilities than those kept, and none gained
+/// by exec.
 pub fn drop_privileges() -> io::Result<()> {
     const PR_CAPBSET_READ: c_int = 23;
     const PR_CAPBSET_DROP: c_int = 24;
@@ -336,7 +344,8 @@ pub fn exec(path: &CStr, argv: &[CString], env: &[CString]) -> io::Error {
         list.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
     };
     let (argv, env) = (pointers(argv), pointers(env));
-    // SAFETY: both arrays end with null, and the strings that they point to are borrowed until the call returns.
+    // SAFETY: both arrays end with null, and the strings that they point to are borrowed until the
+    // call returns.
     unsafe { execve(path.as_ptr(), argv.as_ptr(), env.as_ptr()) };
     io::Error::last_os_error()
 }
@@ -347,7 +356,8 @@ pub fn standard_input() -> ManuallyDrop<File> {
     ManuallyDrop::new(unsafe { File::from_raw_fd(0) })
 }
 
-/// Standard input and output, which the agent speaks frames over and nothing else uses. To be called once.
+/// Standard input and output, which the agent speaks frames over and nothing else uses. To be
+/// called once.
 pub fn standard_io() -> (File, File) {
     // SAFETY: the standard library makes sure at start that both are open.
     unsafe { (File::from_raw_fd(0), File::from_raw_fd(1)) }

@@ -1,7 +1,9 @@
-//! Tar archives in pieces, as they come and go over the wire: unpacking into a folder, packing a file or folder.
+//! Tar archives in pieces, as they come and go over the wire: unpacking into a folder, packing a
+//! file or folder.
 //!
-//! Only regular files and folders (POSIX ustar, with GNU long names) exist here. Every step is taken from an open
-//! folder to a name inside it and follows no link, so that what a hostile process plants can mislead neither way.
+//! Only regular files and folders (POSIX ustar, with GNU long names) exist here. Every step is
+//! taken from an open folder to a name inside it and follows no link, so that what a hostile
+//! process plants can mislead neither way.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, Permissions};
@@ -40,7 +42,8 @@ enum Entry {
 }
 
 impl Unpack {
-    /// Into `dir`, which is made when absent. Unless links are followed, one in its last place is replaced by a folder.
+    /// Into `dir`, which is made when absent. Unless links are followed, one in its last place is
+    /// replaced by a folder.
     pub fn new(dir: &str, follow: bool) -> Result<Self, String> {
         let parts: Vec<&str> =
             dir.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
@@ -149,7 +152,8 @@ impl Unpack {
         match header.kind {
             b'5' => {
                 let folder = self.enter_all(&parts).map_err(wrong)?;
-                // The folder unpacked into has the mode that it has, whatever the archive says of ".".
+                // The folder unpacked into has the mode that it has, whatever the archive says of
+                // ".".
                 if !parts.is_empty() {
                     folder.set_permissions(Permissions::from_mode(header.mode)).map_err(wrong)?;
                 }
@@ -235,7 +239,8 @@ fn parts_of(name: &str) -> Result<Vec<&str>, String> {
     Ok(parts)
 }
 
-/// Opens the folder `name`, made when absent; what is there and no folder (a link, a file) is replaced.
+/// Opens the folder `name`, made when absent; what is there and no folder (a link, a file) is
+/// replaced.
 fn enter(folder: &File, name: &str, follow: bool) -> io::Result<File> {
     let open = || if follow { sys::open_folder_in(folder, name) } else { open_real(folder, name) };
     replace(|| match open() {
@@ -311,7 +316,8 @@ fn names_in(folder: &File) -> io::Result<Vec<String>> {
 
 /// A file or folder that is being packed, one piece at a time.
 pub struct Pack {
-    /// The folders that are open, outermost first: where they are in the archive, and what is left of them.
+    /// The folders that are open, outermost first: where they are in the archive, and what is left
+    /// of them.
     open: Vec<(File, String, VecDeque<String>)>,
     /// The file that is being read, what of it is to come, and the padding after it.
     file: Option<(File, u64, usize)>,
@@ -371,7 +377,8 @@ impl Pack {
         if let Some((file, left, padding)) = &mut self.file {
             let wanted = (*left).min((CHUNK_BYTES - piece.len()) as u64);
             let start = piece.len();
-            // The header has promised a size: what is cut off meanwhile, or cannot be read, becomes zeros.
+            // The header has promised a size: what is cut off meanwhile, or cannot be read, becomes
+            // zeros.
             let _ = (&*file).take(wanted).read_to_end(piece);
             piece.resize(start + wanted as usize, 0);
             *left -= wanted;
@@ -391,7 +398,8 @@ impl Pack {
             self.open.pop();
             return Ok(());
         };
-        // A FIFO must not block the agent; what is gone meanwhile, a link, or unreadable is left out.
+        // A FIFO must not block the agent; what is gone meanwhile, a link, or unreadable is left
+        // out.
         let Ok(file) = sys::open_in(folder, &name, O_NONBLOCK, 0) else { return Ok(()) };
         let Ok(metadata) = file.metadata() else { return Ok(()) };
         let path = if at.is_empty() { name } else { format!("{at}/{name}") };

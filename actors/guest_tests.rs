@@ -1,4 +1,5 @@
-//! The guest agent as a real process 1 of a PID namespace, and the host's end against guests that misbehave.
+//! The guest agent as a real process 1 of a PID namespace, and the host's end against guests that
+//! misbehave.
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,7 +13,8 @@ use super::*;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// An agent in namespaces of its own, with this machine's files. It ends with the test's last handle on it.
+/// An agent in namespaces of its own, with this machine's files. It ends with the test's last
+/// handle on it.
 struct Inside {
     guest: Guest,
     child: Child,
@@ -281,13 +283,15 @@ async fn hostile_archives_and_paths_stay_inside() {
     let home = home.path().display().to_string();
     inside
         .out(&format!(
-            "cd {home}; mkdir out real dir; echo kept >out/file; ln -s out link; ln -s out/file real/file; \
-             mkdir -p real/tree/deep; touch real/tree/deep/x; ln -s ../out real/folder; mkfifo real/fifo"
+            "cd {home}; mkdir out real dir; echo kept >out/file; ln -s out link; \
+             ln -s out/file real/file; mkdir -p real/tree/deep; touch real/tree/deep/x; \
+             ln -s ../out real/folder; mkfifo real/fifo"
         ))
         .await;
     let put = async |dir: &str, archive| inside.guest.put(&format!("{home}/{dir}"), archive).await;
 
-    // A link where the archive has a file, a folder, or where the whole is to go: replaced, not followed.
+    // A link where the archive has a file, a folder, or where the whole is to go: replaced, not
+    // followed.
     let files: [(&str, &[u8], u32); 3] =
         [("file", b"1", 0o644), ("folder/x", b"2", 0o644), ("tree", b"3", 0o644)];
     put("real", archive(&files)).await.expect("it replaces what is there");
@@ -312,7 +316,8 @@ async fn hostile_archives_and_paths_stay_inside() {
     assert!(put("real", vec![1; 512]).await.expect_err("noise").message.contains("checksum"));
     assert!(inside.guest.put("relative", archive(&[])).await.is_err());
 
-    // A FIFO does not hold up the agent; links are left out, and are not there when asked for by name.
+    // A FIFO does not hold up the agent; links are left out, and are not there when asked for by
+    // name.
     inside.out(&format!("cd {home}; ln -s /etc/passwd real/secret; ln -s /etc dir/etc")).await;
     let back = fetched(inside.guest.get(&format!("{home}/real"), 1 << 20).await);
     let names: Vec<String> = unpacked(&back).into_keys().collect();

@@ -5,10 +5,12 @@ use std::fs;
 
 use super::guest_sys::{self as sys, Pid};
 
-/// A pass sees what the processes that were not stopped yet have forked meanwhile; each pass stops nearly all of them.
+/// A pass sees what the processes that were not stopped yet have forked meanwhile; each pass stops
+/// nearly all of them.
 const STOP_PASSES_MAX: usize = 50;
 
-/// Kills every process under `root`, and `root` itself. False when they fork faster than they can be stopped: again.
+/// Kills every process under `root`, and `root` itself. False when they fork faster than they can
+/// be stopped: again.
 #[must_use]
 pub fn kill_tree(root: Pid) -> bool {
     let whole = kill_all(|| descendants(root));
@@ -41,7 +43,8 @@ pub fn usage() -> (u32, u64) {
     usage
 }
 
-/// Stopped first and killed only when no new one appears: a process that forks on the death of another gets no turn.
+/// Stopped first and killed only when no new one appears: a process that forks on the death of
+/// another gets no turn.
 fn kill_all(find: impl Fn() -> Vec<Pid>) -> bool {
     let mut stopped = HashSet::new();
     let mut settled = false;
@@ -73,7 +76,8 @@ fn under(parents: &HashMap<Pid, Pid>, root: Pid) -> Vec<Pid> {
     let mut found = Vec::new();
     let mut open = vec![root];
     while let Some(pid) = open.pop() {
-        // Taken out, so that even a picture of /proc with a circle in it, torn by reused numbers, comes to an end.
+        // Taken out, so that even a picture of /proc with a circle in it, torn by reused numbers,
+        // comes to an end.
         for child in children.remove(&pid).unwrap_or_default() {
             found.push(child);
             open.push(child);
@@ -93,7 +97,8 @@ fn parents() -> HashMap<Pid, Pid> {
     .collect()
 }
 
-/// The name in the second field may hold anything, parentheses and blanks too; the last `)` ends it.
+/// The name in the second field may hold anything, parentheses and blanks too; the last `)` ends
+/// it.
 fn parent_in(stat: &[u8]) -> Option<Pid> {
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     let rest = std::str::from_utf8(stat.get(end + 1..)?).ok()?;

@@ -1,21 +1,26 @@
-//! The frames between a host and the guest agent of a sandbox, over the agent's standard input and output.
+//! The frames between a host and the guest agent of a sandbox, over the agent's standard input and
+//! output.
 //!
-//! A frame is `[u32 length][u8 kind][u32 call][payload]`, little-endian; the length counts what follows it. The
-//! first frame is the guest's [`Reply::Hello`]. Then each [`Request`] names its call with a number of the host's
-//! choosing, and every [`Reply`] carries the number of the call that it belongs to.
+//! A frame is `[u32 length][u8 kind][u32 call][payload]`, little-endian; the length counts what
+//! follows it. The first frame is the guest's [`Reply::Hello`]. Then each [`Request`] names its
+//! call with a number of the host's choosing, and every [`Reply`] carries the number of the call
+//! that it belongs to.
 //!
-//! Compiled twice, into the library and into the agent, hence std-only. Decoding trusts nothing: a length above
-//! [`FRAME_BYTES_MAX`] is refused before anything is allocated for it, and a payload must be used up to its last byte.
+//! Compiled twice, into the library and into the agent, hence std-only. Decoding trusts nothing: a
+//! length above [`FRAME_BYTES_MAX`] is refused before anything is allocated for it, and a payload
+//! must be used up to its last byte.
 
 use std::fmt;
 
 /// Raised with every change of a frame.
 pub const PROTOCOL_VERSION: u32 = 1;
 
-/// Of the bytes after the length field. The largest frame is an `Exec` with a long script or environment.
+/// Of the bytes after the length field. The largest frame is an `Exec` with a long script or
+/// environment.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
 
-/// Bulk data is cut into pieces of this size, so that a small frame never waits long behind a large transfer.
+/// Bulk data is cut into pieces of this size, so that a small frame never waits long behind a large
+/// transfer.
 pub const CHUNK_BYTES: usize = 64 << 10;
 
 /// Of one output stream of one command, whatever the host asks for.
@@ -25,7 +30,8 @@ const HEADER_BYTES: usize = 5;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// Starts when all of its input is there. Foreground: answered by `Output`s and `Exited`. Background: `Done`.
+    /// Starts when all of its input is there. Foreground: answered by `Output`s and `Exited`.
+    /// Background: `Done`.
     Exec(Box<Exec>),
     /// More input for an `Exec` of the same call.
     Stdin {
@@ -108,7 +114,8 @@ pub enum Reply {
     },
 }
 
-/// Which part of a command's output; `cut` of [`Reply::Exited`] counts the bytes between head and tail.
+/// Which part of a command's output; `cut` of [`Reply::Exited`] counts the bytes between head and
+/// tail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     StdoutHead,

@@ -1,4 +1,5 @@
-//! Property tests of the guest's wire format, apart from it because the agent is compiled without any crate.
+//! Property tests of the guest's wire format, apart from it because the agent is compiled without
+//! any crate.
 
 use proptest::prelude::*;
 
@@ -102,7 +103,8 @@ proptest! {
         round_trip(call, reply);
     }
 
-    /// A panic or an allocation by a claimed length would end the test. What is accepted has only one spelling.
+    /// A panic or an allocation by a claimed length would end the test. What is accepted has only
+    /// one spelling.
     #[test]
     fn arbitrary_bytes_are_refused_or_mean_one_thing(kind in 0..16_u8, rest in bytes()) {
         let body = [&[kind][..], &rest].concat();

@@ -28,6 +28,7 @@ pub mod attempt;
 pub mod environment;
 pub mod phase;
 pub mod pool;
+pub mod reaper;
 pub mod rollout;
 pub mod start_gate;
 pub mod verifier;

@@ -1,26 +1,29 @@
 //! The `process` driver: sandboxes from this kernel's namespaces, without an engine or a daemon.
 //!
-//! A sandbox is the guest agent as process 1 of its own mount, PID, IPC, UTS, cgroup and (unless the task has the
-//! network) network namespaces, on an overlay whose writable layer is in memory and dies with the sandbox. The agent
-//! ends with its input, so the death of this process ends all its sandboxes; what remains, a small file in
-//! `CACHE/process-state` and empty control groups, is what [`Driver::sweep`] removes.
+//! A sandbox is the guest agent as process 1 of its own mount, PID, IPC, UTS, cgroup and (unless
+//! the task has the network) network namespaces, on an overlay whose writable layer is in memory
+//! and dies with the sandbox. The agent ends with its input, so the death of this process ends all
+//! its sandboxes; what remains, a small file in `CACHE/process-state` and empty control groups, is
+//! what [`Driver::sweep`] removes.
 //!
-//! Root file systems are folders `CACHE/rootfs/REFERENCE`. For a Dockerfile whose base is not there, the host's own
-//! root file system stands in: its programs and libraries, and what of `/etc` everybody may read. It does so for root
-//! only; others need the store.
+//! Root file systems are folders `CACHE/rootfs/REFERENCE`. For a Dockerfile whose base is not
+//! there, the host's own root file system stands in: its programs and libraries, and what of `/etc`
+//! everybody may read. It does so for root only; others need the store.
 //!
-//! What it holds against: reading or changing the host's files, processes and network, forging the agent's answers,
-//! outliving its time limits, and using more than its memory, processes, processor time and storage.
+//! What it holds against: reading or changing the host's files, processes and network, forging the
+//! agent's answers, outliving its time limits, and using more than its memory, processes, processor
+//! time and storage.
 //!
 //! What it does **not** protect from:
-//! - a defect of the kernel, which is shared. A filter refuses the system calls that need not be there, but a task that
-//!   attacks the kernel belongs into a virtual machine;
-//! - user 0: started by root, root inside is root outside, held by namespaces, capabilities and read-only mounts alone.
-//!   Started by anybody else, a user namespace maps root inside to that user, and no other user exists;
+//! - a defect of the kernel, which is shared. A filter refuses the system calls that need not be
+//!   there, but a task that attacks the kernel belongs into a virtual machine;
+//! - user 0: started by root, root inside is root outside, held by namespaces, capabilities and
+//!   read-only mounts alone. Started by anybody else, a user namespace maps root inside to that
+//!   user, and no other user exists;
 //! - reading what the stand-in shows: `/usr` and the public part of `/etc`. Keep no secrets there;
 //! - the network: [`NetworkPolicy::Public`] is the host's network, its loopback services too;
-//! - limits where no control group can be made: [`ProcessDriver::limits_enforced`] says which hold. Bandwidth of disk
-//!   and network has none. What is written counts as memory as well as storage;
+//! - limits where no control group can be made: [`ProcessDriver::limits_enforced`] says which hold.
+//!   Bandwidth of disk and network has none. What is written counts as memory as well as storage;
 //! - tracing: debuggers (`ptrace`) do not work inside.
 
 use std::fs::{self, File};
@@ -103,7 +106,8 @@ impl ProcessDriver {
     /// Blocks for a few milliseconds.
     ///
     /// # Errors
-    /// [`FailureClass::Daemon`] where the cache cannot be written or the agent's program not be kept in memory.
+    /// [`FailureClass::Daemon`] where the cache cannot be written, or the agent's program not be
+    /// kept in memory.
     pub fn open(config: ProcessConfig) -> Result<Self, SandboxError> {
         let daemon = |what: &str, error: std::io::Error| {
             SandboxError::new(FailureClass::Daemon, format!("cannot {what}: {error}"))
@@ -264,7 +268,8 @@ impl Core {
         let mut command = Command::new(program);
         command.arg0("orcapack-sandbox").args(["init", name]).env_clear().kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        // A process that another thread is just starting may hold the handle that the program was written with.
+        // A process that another thread is just starting may hold the handle that the program was
+        // written with.
         let mut result = command.spawn();
         for _ in 0..BUSY_TRIES {
             match &result {
@@ -306,7 +311,8 @@ impl Core {
     }
 }
 
-/// The agent's program as a file in memory that nobody can write to: a file that is open for writing cannot be run.
+/// The agent's program as a file in memory that nobody can write to: a file that is open for
+/// writing cannot be run.
 fn agent_program() -> std::io::Result<File> {
     let mut writer = File::from(memfd_create(c"orcapack-sandbox", MFdFlags::MFD_CLOEXEC)?);
     writer.write_all(GUEST_AGENT)?;
@@ -344,7 +350,8 @@ impl Held {
         Err(daemon(&format!("the processes of sandbox {} do not end", self.name)))
     }
 
-    /// Blocks. False where its control group cannot be removed; then the state file stays, for a later sweep.
+    /// Blocks. False where its control group cannot be removed; then the state file stays, for a
+    /// later sweep.
     fn forget(&self) -> bool {
         let gone = self.cgroup.remove();
         if gone {

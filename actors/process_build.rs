@@ -112,7 +112,8 @@ impl Builder<'_> {
         success(&argv, &output)
     }
 
-    /// Its own limit is only for a guest that is left alone: the build's, which is told as such, comes first.
+    /// Its own limit is only for a guest that is left alone: the build's, which is told as such,
+    /// comes first.
     fn request(&self, argv: Vec<String>) -> ExecRequest {
         let mut request = ExecRequest::new([], self.timeout.saturating_mul(2));
         request.argv = argv;
@@ -164,7 +165,8 @@ fn success(argv: &[String], output: &ExecOutput) -> Result<(), SandboxError> {
     Err(image_error(format!("{argv:?} ended with {}:\n{last}", output.exit)))
 }
 
-/// Files of the context, by their paths in it, under the paths that they get below a folder, or one under its own name.
+/// Files of the context, by their paths in it, under the paths that they get below a folder, or one
+/// under its own name.
 #[derive(Debug, PartialEq, Eq)]
 enum Chosen {
     Into(BTreeMap<String, String>),
@@ -230,7 +232,8 @@ fn archive(
         .filter(|path| !files.contains_key(path))
         .collect();
     let mut header = tar::Header::new_gnu();
-    // Before the files in them. Without a mode that is asked for, folders that are there keep theirs.
+    // Before the files in them. Without a mode that is asked for, folders that are there keep
+    // theirs.
     for folder in folders.iter().filter(|_| mode.is_some()) {
         header.set_entry_type(tar::EntryType::Directory);
         header.set_mode(mode.unwrap_or(0o755));

@@ -1,8 +1,9 @@
 //! The system calls that a sandbox of the `process` driver is refused, as seccomp programs.
 //!
-//! What it takes a capability to do is refused already. This list is for what an unprivileged process may ask of the
-//! kernel and no terminal task needs: new namespaces above all, which would give capabilities back, and interfaces
-//! with a history of exploits. Everything else is allowed, as a task may run any program.
+//! What it takes a capability to do is refused already. This list is for what an unprivileged
+//! process may ask of the kernel and no terminal task needs: new namespaces above all, which would
+//! give capabilities back, and interfaces with a history of exploits. Everything else is allowed,
+//! as a task may run any program.
 
 use std::collections::BTreeMap;
 
@@ -58,7 +59,8 @@ const REFUSED: [libc::c_long; 41] = [
     libc::SYS_userfaultfd,
 ];
 
-/// `clone` and `unshare` with any of these; without them they are how threads and processes are made.
+/// `clone` and `unshare` with any of these; without them they are how threads and processes are
+/// made.
 const NAMESPACES: [libc::c_int; 8] = [
     libc::CLONE_NEWCGROUP,
     libc::CLONE_NEWIPC,
@@ -67,7 +69,8 @@ const NAMESPACES: [libc::c_int; 8] = [
     libc::CLONE_NEWPID,
     libc::CLONE_NEWUSER,
     libc::CLONE_NEWUTS,
-    0x80, // CLONE_NEWTIME, for `unshare` only: of `clone` the bits are the exit signal, which never reaches 128
+    // CLONE_NEWTIME, for `unshare` only: of `clone` the bits are the exit signal, always below.
+    0x80,
 ];
 
 /// To be installed in this order. Eight bytes an instruction.
@@ -83,7 +86,8 @@ pub(crate) fn programs() -> Result<Vec<Vec<u8>>, SandboxError> {
         });
         refused.insert(call, rules.collect::<Result<_, _>>().map_err(internal)?);
     }
-    // Its flags are in memory, where no filter can see them. "Not there" makes C libraries fall back to `clone`.
+    // Its flags are in memory, where no filter can see them. "Not there" makes C libraries fall
+    // back to `clone`.
     let unseen = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
     [(refused, libc::EPERM), (unseen, libc::ENOSYS)]
         .into_iter()

@@ -1,8 +1,9 @@
-//! Images of the `process` driver: root file systems of the store as they are, and Dockerfiles built into one layer
-//! over their base, kept in `CACHE/process-images/DIGEST`.
+//! Images of the `process` driver: root file systems of the store as they are, and Dockerfiles
+//! built into one layer over their base, kept in `CACHE/process-images/DIGEST`.
 //!
-//! A layer is built once on a machine: calls in this process share one flight, processes take turns by a lock file,
-//! and a folder gets its name only when it is whole. The digest is that of the build context, the base and the format.
+//! A layer is built once on a machine: calls in this process share one flight, processes take turns
+//! by a lock file, and a folder gets its name only when it is whole. The digest is that of the
+//! build context, the base and the format.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, TryLockError};
@@ -75,7 +76,8 @@ impl Images {
             let core = core.clone();
             let mut flights = lock(&core.images.flights);
             let start = || {
-                // A task of its own: it goes on when the caller that began it loses interest and others wait.
+                // A task of its own: it goes on when the caller that began it loses interest and
+                // others wait.
                 let task = tokio::spawn(build.run(core.clone()));
                 let ended = |error| image_error(format!("the build ended early: {error}"));
                 async move { task.await.unwrap_or_else(|error| Err(ended(error))) }.boxed().shared()
@@ -115,14 +117,15 @@ fn find(core: &Core, reference: &str) -> Result<Root, SandboxError> {
     core.rootfs.find(reference).ok_or_else(|| {
         let folder = core.rootfs.folder(reference);
         image_error(format!(
-            "no root file system of image {reference:?}: unpack it into {} (the built-in tasks' base is made by \
-             tasks/base/build.sh), or use the docker driver",
+            "no root file system of image {reference:?}: unpack it into {} (the built-in tasks' \
+             base is made by tasks/base/build.sh), or use the docker driver",
             folder.display()
         ))
     })
 }
 
-/// Mounts below `/` are locked in a user namespace, and the kernel makes no overlay of what they cover.
+/// Mounts below `/` are locked in a user namespace, and the kernel makes no overlay of what they
+/// cover.
 fn stand_in(core: &Core) -> Result<Root, SandboxError> {
     if !nix::unistd::geteuid().is_root() {
         return Err(image_error(

@@ -1,4 +1,5 @@
-//! Root file systems of the `process` driver: the folders of the store, and the host's own as a stand-in.
+//! Root file systems of the `process` driver: the folders of the store, and the host's own as a
+//! stand-in.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Metadata};

@@ -1,5 +1,6 @@
-//! What the `process` driver writes down of each live sandbox, so that whoever comes later can find what was left:
-//! one file `CACHE/process-state/NAME.json`, written before anything else and removed after everything else.
+//! What the `process` driver writes down of each live sandbox, so that whoever comes later can find
+//! what was left: one file `CACHE/process-state/NAME.json`, written before anything else and
+//! removed after everything else.
 
 use std::fs;
 use std::io;
@@ -35,7 +36,8 @@ pub(crate) struct State {
     incarnation: u64,
     attempt: String,
     deadline_unix_sec: u64,
-    /// The process outside, whose end is the sandbox's, and when it was started, in clock ticks since boot.
+    /// The process outside, whose end is the sandbox's, and when it was started, in clock ticks
+    /// since boot.
     pid: u32,
     started: u64,
 }
@@ -126,7 +128,8 @@ pub(crate) fn sweep(
         .map_err(|error| daemon(format!("cannot read {}: {error}", folder(cache).display())))?;
     let mut swept = 0;
     for (name, path) in files {
-        // Gone: somebody else sweeps, or its owner removed it. Torn: its owner died while it was written.
+        // Gone: somebody else sweeps, or its owner removed it. Torn: its owner died while it was
+        // written.
         let Ok(bytes) = fs::read(&path) else { continue };
         match serde_json::from_slice::<State>(&bytes) {
             Ok(state) if state.is_in(scope) => state.kill(),

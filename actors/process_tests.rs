@@ -1,4 +1,5 @@
-//! Sandboxes of the `process` driver on this machine, with the host's root as their root file system. They need root.
+//! Sandboxes of the `process` driver on this machine, with the host's root as their root file
+//! system. They need root.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
@@ -102,7 +103,8 @@ impl Inside {
     }
 }
 
-/// Whether a control group of this name, or anything below the parent that holds it, is left in any hierarchy.
+/// Whether a control group of this name, or anything below the parent that holds it, is left in any
+/// hierarchy.
 fn groups_of(run: &str) -> Vec<PathBuf> {
     let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
     let parents = hierarchies.map(|entry| entry.path().join("orcapack"));
@@ -302,11 +304,14 @@ async fn a_dockerfile_is_built_once_into_a_layer() {
     assert_eq!((one.workdir.as_str(), one.user.as_deref()), ("/srv/app", Some("nobody")));
     let inside = machine.start(&one, &spec("built")).await;
     assert_eq!(
-        inside.out("run; cat made made-too a/b.txt; stat -c '%U %n' a a/b.txt c.txt; test ! -e /usr/bin/env").await,
-        "ran as nobody\nhello from /srv/app\nhello from /srv/app\nbnobody a\nnobody a/b.txt\nnobody c.txt\n"
+        inside.out("run; cat made made-too a/b.txt; stat -c '%U %n' a a/b.txt c.txt").await,
+        "ran as nobody\nhello from /srv/app\nhello from /srv/app\n\
+         bnobody a\nnobody a/b.txt\nnobody c.txt\n"
     );
+    assert_eq!(inside.sh("test -e /usr/bin/env").await.exit, Exit::Code(1));
     inside.end().await;
-    // Found again by another process's driver, and nothing but the layer and its lock is left of the build.
+    // Found again by another process's driver, and nothing but the layer and its lock is left of
+    // the build.
     let again = ProcessDriver::open(ProcessConfig { cache: machine.cache.path().to_owned() });
     let found = again.expect("the cache is ours").image(&context(&lines, &files)).await;
     assert_eq!(found.expect("it is there").reference, one.reference);

@@ -78,6 +78,18 @@ pub struct Tally {
     pub retries: AtomicU64,
 }
 
+impl Tally {
+    /// Counts a terminal record by its reward.
+    pub fn count(&self, reward: Option<f64>) {
+        self.done.fetch_add(1, Ordering::Relaxed);
+        match reward {
+            Some(reward) if grading::is_pass(reward) => self.passed.fetch_add(1, Ordering::Relaxed),
+            Some(_) => 0,
+            None => self.infra_failures.fetch_add(1, Ordering::Relaxed),
+        };
+    }
+}
+
 impl From<Box<AttemptReport>> for Message {
     fn from(report: Box<AttemptReport>) -> Self {
         Self::Report(report)
@@ -223,6 +235,10 @@ impl State {
     /// Books the end of an attempt. Its slot is free at once, but nothing that follows happens before the commit.
     fn report(&mut self, myself: &ActorRef<Message>, report: AttemptReport) {
         let Assignment { rollout, fence, .. } = report.assignment;
+        if let Outcome::InfrastructureFailure { class, message } = &report.outcome {
+            let attempt = report.assignment.attempt;
+            tracing::warn!(rollout, attempt, %class, message, "an attempt was lost");
+        }
         let interrupted = self.draining
             && matches!(&report.outcome, Outcome::InfrastructureFailure { class, .. }
                 if *class == FailureClass::NodeLost);
@@ -274,22 +290,16 @@ impl State {
     }
 
     fn count(&self, records: &[Record]) {
-        let tally = &self.work.tally;
         let mut ended = false;
         for record in records {
-            if let Record::Terminal { outcome, .. } = record {
+            if let Record::Terminal { rollout, attempt, outcome } = record {
                 ended = true;
-                tally.done.fetch_add(1, Ordering::Relaxed);
-                let counter = match outcome.reward() {
-                    Some(reward) if grading::is_pass(reward) => &tally.passed,
-                    Some(_) => continue,
-                    None => &tally.infra_failures,
-                };
-                counter.fetch_add(1, Ordering::Relaxed);
+                tracing::info!(rollout, attempt, ?outcome, "ended");
+                self.work.tally.count(outcome.reward());
             }
         }
         if !ended {
-            tally.retries.fetch_add(1, Ordering::Relaxed);
+            self.work.tally.retries.fetch_add(1, Ordering::Relaxed);
         }
     }
 

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use orcapack_actors::sandbox::{Driver, Limits, SandboxError, Swept};
@@ -73,7 +73,7 @@ impl Engine<'_> {
         };
         let node_config = node_config(self.config, self.run_id, opened.incarnation);
         let node = Node::start(self.driver, node_config, work).await?;
-        let (publish, status) = watch::channel(RunStatus { total, ..RunStatus::default() });
+        let (publish, status) = watch::channel(status(&node, &tally, total));
         let shown = tokio::spawn(progress::show(self.progress, status));
         let drain_limit = self.config.timeouts.drain;
         let end = watch_run(&node, &mut signals, drain_limit, &publish, &tally, total).await;
@@ -106,11 +106,15 @@ async fn watch_run(
     loop {
         tokio::select! {
             end = &mut end => return end,
-            _ = ticks.tick() => publish_status(node, publish, tally, total),
+            _ = ticks.tick() => {
+                let status = status(node, tally, total);
+                publish.send_if_modified(|shown| *shown != status && { *shown = status; true });
+            }
             () = signals.next() => {
                 node.drain();
                 if kill_at.is_none() {
-                    eprintln!("draining for up to {} s; once more to stop now", drain_limit.as_secs());
+                    let limit = drain_limit.as_secs();
+                    eprintln!("draining for up to {limit} s; once more to stop now");
                     kill_at = Some(tokio::time::Instant::now() + drain_limit);
                 } else {
                     node.kill_rollouts();
@@ -132,8 +136,8 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
     }
 }
 
-fn publish_status(node: &Node, publish: &watch::Sender<RunStatus>, tally: &Tally, total: usize) {
-    let count = |value: &std::sync::atomic::AtomicU64| value.load(Ordering::Relaxed) as usize;
+fn status(node: &Node, tally: &Tally, total: usize) -> RunStatus {
+    let count = |value: &AtomicU64| value.load(Ordering::Relaxed) as usize;
     let mut status = RunStatus {
         total,
         done: count(&tally.done),
@@ -143,11 +147,7 @@ fn publish_status(node: &Node, publish: &watch::Sender<RunStatus>, tally: &Tally
         ..RunStatus::default()
     };
     status.read_board(&node.board);
-    publish.send_if_modified(|now| {
-        let changed = *now != status;
-        *now = status;
-        changed
-    });
+    status
 }
 
 /// Ctrl-C, and the polite way in which service managers end a process.
@@ -195,10 +195,10 @@ pub fn planned(rollouts: &[Rollout]) -> Vec<PlannedRollout> {
     planned
 }
 
-/// Starts from what was done before a resume; rewards are counted again from the ledger at the end.
+/// Starts from what was done before a resume.
 fn tally(past: &Past) -> Tally {
     let tally = Tally::default();
-    tally.done.store(past.ended.len() as u64, Ordering::Relaxed);
+    past.ended.values().for_each(|reward| tally.count(*reward));
     tally
 }
 
@@ -219,6 +219,7 @@ fn node_config(config: &EvalConfig, run: String, incarnation: u64) -> NodeConfig
             storage_bytes: sandbox.storage_mb << 20,
         },
         start_timeout: sandbox.start_timeout,
+        verify_concurrency: sandbox.verify_concurrency,
         timeout_multiplier: config.timeouts.multiplier,
         agent_timeout: config.timeouts.agent,
         verifier_timeout: config.timeouts.verifier,

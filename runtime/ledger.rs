@@ -11,7 +11,7 @@
 //! - AC-4: the rollouts of a task are a group. A lost member alone is run again; a group whose image cannot be made
 //!   is cancelled once, as a whole.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use orcapack_tasks::outcome::{FailureClass, Outcome};
@@ -63,7 +63,8 @@ pub struct Stale {
 #[derive(Clone, Debug, Default)]
 pub struct Past {
     pub attempts: Vec<PastAttempt>,
-    pub ended: BTreeSet<u32>,
+    /// The rewards of the rollouts that have their terminal record; `None` after an infrastructure failure.
+    pub ended: BTreeMap<u32, Option<f64>>,
 }
 
 #[derive(Clone, Debug)]
@@ -143,7 +144,7 @@ impl Ledger {
                 None => records.push(Record::Interrupted { rollout, attempt, fence }),
             }
         }
-        for &rollout in &past.ended {
+        for &rollout in past.ended.keys() {
             if let Some(state) = self.rollouts.get_mut(rollout as usize) {
                 state.state = State::Ended;
                 self.ended += 1;
@@ -221,10 +222,6 @@ impl Ledger {
 
     pub fn ended(&self) -> usize {
         self.ended
-    }
-
-    pub fn len(&self) -> usize {
-        self.rollouts.len()
     }
 
     pub fn is_complete(&self) -> bool {

@@ -131,9 +131,9 @@ impl Disk {
                     self.end(fence, end);
                 }
                 Record::Interrupted { fence, .. } => self.end(fence, PastEnd::Interrupted),
-                Record::Terminal { rollout, .. } => {
+                Record::Terminal { rollout, outcome, .. } => {
                     self.terminals.push(rollout);
-                    self.past.ended.insert(rollout);
+                    self.past.ended.insert(rollout, outcome.reward());
                 }
             }
         }

@@ -242,6 +242,7 @@ mod tests {
         let path = folder.path().join("metrics.jsonl");
         let metrics = Metrics::new();
         let writer = MetricsWriter::start(metrics.clone(), &path, METRICS_EVERY).await.unwrap();
+        // On the paused clock: two whole intervals and a part of the third.
         tokio::time::sleep(Duration::from_millis(12_500)).await;
         with_local_recorder(&metrics, || counter!("late").increment(1));
         writer.finish().await.unwrap();

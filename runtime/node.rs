@@ -4,9 +4,10 @@
 //! NodeActor
 //! ├─ EnvironmentPool ── Environment (one per live sandbox)
 //! ├─ RolloutSupervisor ── Rollout (one per attempt)
+//! ├─ Reaper
 //! └─ Coordinator (ledger, store)
 //! ```
-//! The three children hold state that no restart could give back, so the end of one ends the node; the ledger and
+//! The children hold state that no restart could give back, so the end of one ends the node; the ledger and
 //! the sweep by labels are what a new process starts from.
 
 use std::sync::Arc;
@@ -15,11 +16,13 @@ use std::time::Duration;
 use orcapack_actors::attempt::Context;
 use orcapack_actors::phase::Board;
 use orcapack_actors::pool::Pool;
+use orcapack_actors::reaper;
 use orcapack_actors::rollout::Rollouts;
 use orcapack_actors::sandbox::{Driver, Limits, SandboxError, SweepScope, Swept};
 use orcapack_actors::start_gate::StartGateConfig;
 use orcapack_tasks::grading::Scheme;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::sync::Semaphore;
 
 use crate::coordinator::{Coordinator, RunEnd, Work};
 
@@ -30,6 +33,8 @@ pub struct NodeConfig {
     pub think: Duration,
     pub limits: Limits,
     pub start_timeout: Duration,
+    /// Verifiers that run at one time.
+    pub verify_concurrency: usize,
     pub timeout_multiplier: f64,
     pub agent_timeout: Option<Duration>,
     pub verifier_timeout: Option<Duration>,
@@ -87,10 +92,12 @@ impl Node {
         let board = Arc::new(Board::default());
         let (root, _) = Actor::spawn(None, NodeActor, ()).await?;
         let pool = Pool::spawn(driver.clone(), config.gate, board.clone(), root.get_cell()).await?;
+        reaper::spawn(driver.clone(), root.get_cell()).await?;
         let coordinator = Coordinator::spawn(work, root.get_cell()).await?;
         let context = Arc::new(Context {
             pool: pool.clone(),
             board: board.clone(),
+            verifiers: Semaphore::new(config.verify_concurrency),
             think: config.think,
             limits: config.limits,
             start_timeout: config.start_timeout,

@@ -91,6 +91,7 @@ async fn plain_lines_come_on_change_and_two_seconds_apart_and_the_last_at_once()
     });
     let run = async move {
         for _ in 0..50 {
+            // On the paused clock.
             tokio::time::sleep(Duration::from_millis(100)).await;
             sender.send_modify(|status| status.done += 1);
         }

@@ -3,15 +3,13 @@
 //! Task names, notes and messages come from tasks and their programs, which may be hostile: the
 //! template escapes everything that it prints, and its content policy lets nothing be loaded.
 
-use std::collections::BTreeMap;
-
 use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior};
 use orcapack_tasks::grading::is_pass;
-use orcapack_tasks::outcome::{AgentFailure, FailureClass, Outcome};
+use orcapack_tasks::outcome::{AgentFailure, Outcome};
 use serde::Serialize;
 
-use crate::summary::{RolloutSummary, RunInfo, RunSummary, TaskSummary, Totals};
+use crate::summary::{Failure, RolloutSummary, RunInfo, RunSummary, TaskSummary, Totals};
 use crate::table;
 
 /// Rows of the rollout table; the ledger has all of them. A browser sorts so many without a pause.
@@ -57,14 +55,6 @@ struct View<'a> {
     rollouts_left_out: usize,
 }
 
-/// Rollouts that ended in the same way.
-#[derive(Serialize)]
-struct Failure<'a> {
-    class: FailureClass,
-    message: &'a str,
-    rollouts: Vec<u64>,
-}
-
 #[derive(Serialize)]
 struct Row<'a> {
     rollout: &'a RolloutSummary,
@@ -85,7 +75,7 @@ impl<'a> View<'a> {
             rows.sort_by_key(|row| row.ending == "passed");
             rows.truncate(ROLLOUTS_MAX);
         }
-        let mut failures = failures(&summary.rollouts);
+        let mut failures = summary.failures();
         let failures_left_out = failures.len().saturating_sub(MESSAGES_MAX);
         failures.truncate(MESSAGES_MAX);
         let RunSummary { run, totals, tasks, .. } = summary;
@@ -110,22 +100,6 @@ impl<'a> Row<'a> {
         };
         Self { rollout, ending, label, reward, note, seconds: rollout.phases.total() }
     }
-}
-
-/// Infrastructure failures by class and message, the most frequent first.
-fn failures(rollouts: &[RolloutSummary]) -> Vec<Failure<'_>> {
-    let mut by_message: BTreeMap<(FailureClass, &str), Vec<u64>> = BTreeMap::new();
-    for rollout in rollouts {
-        if let Outcome::InfrastructureFailure { class, message } = &rollout.outcome {
-            by_message.entry((*class, message)).or_default().push(rollout.rollout);
-        }
-    }
-    let mut failures: Vec<_> = by_message
-        .into_iter()
-        .map(|((class, message), rollouts)| Failure { class, message, rollouts })
-        .collect();
-    failures.sort_by_key(|failure| std::cmp::Reverse(failure.rollouts.len()));
-    failures
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! and only then runs their continuations. So whatever follows from a record happens after it is on disk (AC-1).
 //! `run.db` is plain SQLite, for users to query; its tables are documented in `schema.sql`.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -328,9 +328,10 @@ fn read_past(connection: &Connection, path: &Path) -> Result<Past, StoreError> {
         };
         attempts.push(PastAttempt { rollout, attempt, fence, end });
     }
-    let mut statement = connection.prepare("SELECT rollout FROM results").map_err(sqlite)?;
-    let ended = statement.query_map([], |row| row.get(0));
-    let ended: BTreeSet<u32> = ended.and_then(Iterator::collect).map_err(sqlite)?;
+    let mut statement =
+        connection.prepare("SELECT rollout, reward FROM results").map_err(sqlite)?;
+    let ended = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+    let ended: BTreeMap<u32, Option<f64>> = ended.and_then(Iterator::collect).map_err(sqlite)?;
     Ok(Past { attempts, ended })
 }
 

@@ -161,7 +161,31 @@ pub struct PhaseStats {
     pub p99: f64,
 }
 
+/// Rollouts that ended in the same way.
+#[derive(Serialize)]
+pub struct Failure<'a> {
+    pub class: FailureClass,
+    pub message: &'a str,
+    pub rollouts: Vec<u64>,
+}
+
 impl RunSummary {
+    /// Infrastructure failures by class and message, the most frequent first.
+    pub fn failures(&self) -> Vec<Failure<'_>> {
+        let mut by_message: BTreeMap<(FailureClass, &str), Vec<u64>> = BTreeMap::new();
+        for rollout in &self.rollouts {
+            if let Outcome::InfrastructureFailure { class, message } = &rollout.outcome {
+                by_message.entry((*class, message)).or_default().push(rollout.rollout);
+            }
+        }
+        let mut failures: Vec<_> = by_message
+            .into_iter()
+            .map(|((class, message), rollouts)| Failure { class, message, rollouts })
+            .collect();
+        failures.sort_by_key(|failure| std::cmp::Reverse(failure.rollouts.len()));
+        failures
+    }
+
     /// Rollouts of tasks that are not in `tasks` make a task of their own.
     pub fn new(run: RunInfo, tasks: Vec<TaskInfo>, mut rollouts: Vec<RolloutSummary>) -> Self {
         rollouts.sort_by_key(|rollout| rollout.rollout);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use orcapack_tasks::outcome::FailureClass;
 
-use crate::summary::{RunSummary, Share, TaskSummary};
+use crate::summary::{PhaseSeconds, RunSummary, Share, TaskSummary};
 
 /// The figures, then one line per task, at most `width` columns wide; the last line ends with a
 /// line feed.
@@ -15,17 +15,20 @@ pub fn render(summary: &RunSummary, width: u16) -> String {
         .load_style(presets::UTF8_HORIZONTAL_ONLY)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_width(width)
-        .set_header(["task", "difficulty", "passed", "reward", "s / rollout", "failures"]);
+        .set_header(header(width));
     table.style_mut().row_separator = presets::NOTHING.row_separator;
     for task in &summary.tasks {
-        table.add_row(row(task));
+        table.add_row(row(task, width));
     }
-    for numeric in 2..5 {
+    for numeric in 1..header(width).len() - 1 {
         if let Some(column) = table.column_mut(numeric) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    format!("{}\n{}\n", head(summary).join("\n"), table.trim_fmt())
+    let mut lines = head(summary);
+    lines.push(table.trim_fmt());
+    lines.extend(failures(summary));
+    lines.join("\n") + "\n"
 }
 
 /// A share as `62.5%`, or a dash of nothing.
@@ -101,22 +104,63 @@ fn head(summary: &RunSummary) -> Vec<String> {
             bytes(run.rss_bytes_peak),
         ),
     ];
+    let shown = totals.phases.iter().filter(|phase| phase.sum > 0.0);
+    let phases: Vec<_> =
+        shown.map(|at| format!("{} {:.2} / {:.2}", at.phase, at.p50, at.p99)).collect();
+    if !phases.is_empty() {
+        lines.push(format!("seconds p50 / p99: {}", phases.join(", ")));
+    }
     if !totals.retries.is_empty() {
         lines.push(format!("retried: {}", counts(&totals.retries)));
     }
     lines
 }
 
-fn row(task: &TaskSummary) -> [String; 6] {
-    let mean_seconds = (task.ended > 0).then(|| task.phases.total() / task.ended as f64);
-    [
+/// What a table must be wide to have a column for each phase.
+const PHASES_WIDTH: u16 = 110;
+
+/// Seconds are means over the task's rollouts; `agent` is its commands and its model.
+fn header(width: u16) -> Vec<&'static str> {
+    let seconds: &[&str] = match width {
+        PHASES_WIDTH.. => &["queue", "image", "create", "agent", "grade", "clean-up"],
+        _ => &["s / rollout"],
+    };
+    [&["task", "passed", "reward"], seconds, &["failures"]].concat()
+}
+
+fn row(task: &TaskSummary, width: u16) -> Vec<String> {
+    let PhaseSeconds { queue, image, create, exec, model, grade, cleanup } = task.phases;
+    let seconds = match width {
+        PHASES_WIDTH.. => vec![queue, image, create, exec + model, grade, cleanup],
+        _ => vec![task.phases.total()],
+    };
+    let mean = |seconds: f64| match task.ended {
+        0 => dash(),
+        ended => format!("{:.2}", seconds / ended as f64),
+    };
+    let mut row = vec![
         printable(&task.info.name),
-        task.info.difficulty.as_deref().map_or_else(dash, printable),
         format!("{} of {}", task.passed, task.graded),
         task.mean_reward.map_or_else(dash, |reward| format!("{reward:.3}")),
-        mean_seconds.map_or_else(dash, |seconds| format!("{seconds:.2}")),
-        counts(&task.failures),
-    ]
+    ];
+    row.extend(seconds.into_iter().map(mean));
+    row.push(counts(&task.failures));
+    row
+}
+
+/// The infrastructure failures that ended most rollouts, in the words of whoever refused.
+fn failures(summary: &RunSummary) -> Vec<String> {
+    const SHOWN_MAX: usize = 3;
+    let failures = summary.failures();
+    let mut lines: Vec<_> = failures
+        .iter()
+        .take(SHOWN_MAX)
+        .map(|at| format!("{} x {}: {}", at.rollouts.len(), at.class, printable(at.message)))
+        .collect();
+    if failures.len() > SHOWN_MAX {
+        lines.push(format!("{} other failures: see the report", failures.len() - SHOWN_MAX));
+    }
+    lines
 }
 
 /// Text from outside without what a terminal would obey: controls, and marks that turn the
@@ -134,7 +178,8 @@ mod tests {
 
     #[test]
     fn the_table_of_a_run() {
-        insta::assert_snapshot!(render(&sample(), 100));
+        insta::assert_snapshot!("wide", render(&sample(), 120));
+        insta::assert_snapshot!("narrow", render(&sample(), 80));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! One node over fake sandboxes: exactly one terminal record for every rollout, and nothing left over.
+//! One node over fake sandboxes: exactly one terminal record for every rollout, and nothing left
+//! over.
 
 mod support;
 
@@ -53,6 +54,7 @@ async fn ac2_killed_environments_are_retried_and_never_rewarded_with_zero() {
     let mut killed = 0;
     while killed < 12 {
         killed += driver.kill(4);
+        // Spreads the kills over the run; how long it takes decides nothing.
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     let ended = run.finish(node).await;
@@ -69,10 +71,12 @@ async fn an_engine_that_stops_is_waited_for_and_the_run_finishes() {
     let run = Run { retries: 50, ..Run::new(dir.path(), 8, 2, 8) };
     let node = run.start(&driver).await;
     while driver.live() == 0 {
+        // The board is a set of counters that wake nobody: polled.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     driver.set_down(true);
     while node.board.waiting().is_none() {
+        // The board is a set of counters that wake nobody: polled.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert!(node.board.waiting().unwrap().what.contains("fake engine"));
@@ -99,6 +103,7 @@ async fn a_drained_run_resumes_where_it_stopped_and_runs_nothing_twice() {
     let (dir, driver) = (tempfile::tempdir().unwrap(), slow());
     let run = Run::new(dir.path(), 10, 4, 4);
     let node = run.start(&driver).await;
+    // Into the run. Whatever has happened by then, what is checked must hold.
     tokio::time::sleep(Duration::from_millis(60)).await;
     node.drain();
     node.kill_rollouts();

@@ -70,6 +70,7 @@ async fn a_background_command_is_polled_and_killed() {
             break progress;
         }
         assert!(Instant::now() < deadline, "no output came");
+        // Between two polls, which is what this test is about.
         sleep(Duration::from_millis(10)).await;
     };
     assert_eq!((progress.exit, progress.stdout.to_string()), (None, "first\n".to_owned()));
@@ -77,6 +78,7 @@ async fn a_background_command_is_polled_and_killed() {
     let deadline = Instant::now() + SOON;
     while sandbox.poll(id).await.unwrap().exit.is_none() {
         assert!(Instant::now() < deadline, "it outlived its kill");
+        // Between two polls, which is what this test is about.
         sleep(Duration::from_millis(10)).await;
     }
     bench.sweep().await;

@@ -114,6 +114,7 @@ async fn a_build_past_its_time_limit_is_cancelled_in_the_engine() {
             break;
         }
         assert!(Instant::now() < deadline, "the builder's container lives on");
+        // The classic builder tells nobody when it has stopped its container: polled.
         sleep(Duration::from_millis(50)).await;
     }
 }

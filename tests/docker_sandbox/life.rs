@@ -66,6 +66,7 @@ async fn the_death_of_its_owner_takes_the_container_along() {
     let deadline = Instant::now() + SOON;
     while bench.list(false).await.is_empty() {
         assert!(Instant::now() < deadline, "the owner started no container");
+        // The owner is another process, whose containers can only be looked for: polled.
         sleep(Duration::from_millis(20)).await;
     }
     owner.kill().await.unwrap();

@@ -120,6 +120,7 @@ impl Bench {
         let deadline = Instant::now() + SOON;
         while !self.containers().await.is_empty() {
             assert!(Instant::now() < deadline, "still there: {:?}", self.containers().await);
+            // The engine removes by itself and is only asked here: polled.
             sleep(Duration::from_millis(20)).await;
         }
     }

@@ -1,0 +1,37 @@
+# Every habit by its name. `just` lists them.
+
+_list:
+    @just --list --unsorted
+
+# Bring the code into its layout
+fmt:
+    cargo fmt --all
+
+# What must not be warned of
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# All tests, or those whose name matches
+test *FILTER:
+    cargo nextest run --workspace {{FILTER}}
+
+# The base image of the built-in tasks (root; a minute or two, once)
+base:
+    tasks/base/build.sh
+
+# The built-in tasks by their own solutions
+e2e sandbox="process":
+    cargo run --release -- eval -d tasks -a oracle -n 16 -k 3 --sandbox {{sandbox}}
+
+# Licences, bans and advisories of all dependencies (needs cargo-deny)
+deny:
+    cargo deny --config .deny.toml check
+
+# The documentation of every module
+docs:
+    cargo doc --workspace --no-deps --document-private-items
+
+# Everything, as a bare machine is asked for it
+ci:
+    .ci/run

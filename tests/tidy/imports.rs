@@ -1,0 +1,113 @@
+//! Who may know whom: the layers of the crates, and the parts that must stay pure or alone.
+
+use crate::{none, of_crate, read, rust};
+
+/// A pure core is told the time and answers with what is to be done, so that its tests need no
+/// clock, no file and no actor system. The actor around it does the rest.
+const PURE: [&str; 9] = [
+    "actors/docker_container.rs",
+    "actors/start_gate.rs",
+    "runtime/ledger.rs",
+    "runtime/summary.rs",
+    "runtime/summary_rows.rs",
+    "tasks/admission.rs",
+    "tasks/grading.rs",
+    "tasks/outcome.rs",
+    "tasks/pass_at_k.rs",
+];
+const IMPURE: [&str; 9] = [
+    "::now(",
+    "std::env",
+    "std::fs",
+    "std::io",
+    "std::net",
+    "std::process",
+    "ractor",
+    "tokio",
+    "rusqlite",
+];
+
+#[test]
+fn crates_stand_in_layers() {
+    let layers = [
+        ("tasks/Cargo.toml", &[][..]),
+        ("actors/Cargo.toml", &["orcapack-tasks"]),
+        ("Cargo.toml", &["orcapack-actors", "orcapack-tasks"]),
+    ];
+    let faults = layers.into_iter().filter_map(|(path, may)| {
+        let manifest: toml::Table = read(path).text.parse().unwrap();
+        let tables = ["dependencies", "dev-dependencies", "build-dependencies"];
+        let names = tables.iter().filter_map(|table| manifest.get(*table)?.as_table());
+        let names = names.flat_map(|table| table.keys());
+        let ours: Vec<&str> = names.map(String::as_str).filter(|n| n.starts_with("orca")).collect();
+        (ours != may).then(|| format!("{path}: knows {ours:?}, may know {may:?}"))
+    });
+    none(faults, "imports point one way: tasks <- actors <- runtime");
+}
+
+#[test]
+fn tasks_start_nothing() {
+    let sources = of_crate("tasks");
+    let faults = sources.iter().flat_map(|source| {
+        let far = ["tokio", "ractor", "std::net", "std::process", "std::thread", "SystemTime"];
+        let lines = source.program().filter(move |(_, line)| far.iter().any(|f| line.contains(f)));
+        lines.map(|(number, line)| format!("{}:{number}: {line}", source.path))
+    });
+    none(faults, "what a task is can be asked anywhere: no process, no clock, no network");
+}
+
+#[test]
+fn pure_cores_have_no_clock_and_no_io() {
+    let faults = PURE.iter().flat_map(|path| {
+        let source = read(*path);
+        let impure = |line: &str| {
+            !line.trim_start().starts_with("//") && IMPURE.iter().any(|word| line.contains(word))
+        };
+        let lines = source.program().filter(|(_, line)| impure(line));
+        lines.map(|(number, line)| format!("{path}:{number}: {line}")).collect::<Vec<_>>()
+    });
+    none(faults, "a decision that reads no clock and does no I/O can be tested whole");
+}
+
+/// Each crate that reaches the outside world, and the only files that may use it.
+#[test]
+fn the_outside_world_has_one_door_each() {
+    let doors = [
+        ("bollard::", "actors/docker", "another engine, or another client, is one file's matter"),
+        ("rusqlite", "runtime/store", "who writes the ledger decides when it is on disk (AC-1)"),
+        ("dyn Driver", "actors/pool.rs", "whoever makes a sandbox must see it gone (AC-6)"),
+        ("ractor::", "actors/", "an actor is a shell; what it decides lies elsewhere"),
+    ];
+    // The composition root hands the driver over, and sweeps before the pool is there and after it
+    // has gone.
+    let root = ["runtime/engine.rs", "runtime/node.rs", "runtime/sandboxes.rs"];
+    let actors = ["runtime/coordinator.rs", "runtime/node.rs"];
+    let sources = rust();
+    for (what, door, reason) in doors {
+        let also: &[&str] = match what {
+            "dyn Driver" => &root,
+            "ractor::" => &actors,
+            _ => &[],
+        };
+        let outside = sources
+            .iter()
+            .filter(|s| !s.path.starts_with(door) && !also.contains(&s.path.as_str()));
+        let faults = outside.flat_map(|source| {
+            let lines = source.program().filter(|(_, line)| line.contains(what));
+            lines.map(|(number, line)| format!("{}:{number}: {line}", source.path))
+        });
+        none(faults, reason);
+    }
+}
+
+#[test]
+fn no_command_goes_through_the_engine() {
+    let sources = of_crate("actors");
+    let faults = sources.iter().flat_map(|source| {
+        let calls = ["create_exec", "start_exec", "resize_exec"];
+        let lines =
+            source.program().filter(move |(_, line)| calls.iter().any(|c| line.contains(c)));
+        lines.map(|(number, _)| format!("{}:{number}", source.path))
+    });
+    none(faults, "an engine's exec costs it a quarter of a second of CPU; the guest agent's none");
+}
