@@ -61,3 +61,23 @@ fn append(
     header.set_cksum();
     archive.append_data(&mut header, path, bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_found_in_its_own_archive_and_not_in_that_of_its_folder() {
+        assert_eq!(file_of(&of_file("reward.txt", b"1")).unwrap(), Some(b"1".to_vec()));
+        let mut folder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_size(0);
+        header.set_cksum();
+        folder.append_data(&mut header, "reward.txt", io::empty()).unwrap();
+        append(&mut folder, "reward.txt/reward.txt", b"1", MODE_FILE).unwrap();
+        assert_eq!(file_of(&folder.into_inner().unwrap()).unwrap(), None);
+        assert_eq!(file_of(&[0; 1024]).unwrap(), None);
+        assert!(file_of(b"no archive").is_err());
+    }
+}

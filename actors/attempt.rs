@@ -11,6 +11,7 @@ use orcapack_tasks::admission::TrialKind;
 use orcapack_tasks::grading::{self, Scheme};
 use orcapack_tasks::outcome::{AgentFailure, FailureClass, Outcome};
 use orcapack_tasks::task::{EnvironmentSpec, Healthcheck, Step, Task, VerifierMode};
+use tokio::sync::Semaphore;
 
 use crate::agent::{self, AgentRun};
 use crate::environment::Environment;
@@ -24,6 +25,9 @@ use crate::verifier::{self, Baseline};
 pub struct Context {
     pub pool: Pool,
     pub board: Arc<Board>,
+    /// Room for verifiers. Tests are work for the processor, and have time limits: more of them at one time than a
+    /// machine has processors for end no sooner, and some of them fail for no fault of the agent's.
+    pub verifiers: Semaphore,
     /// Waited before the agent starts: stands in for a model's thinking time in load tests.
     pub think: Duration,
     /// For tasks that set no limits of their own.
@@ -134,7 +138,6 @@ impl Attempt<'_> {
             let Some(prepared) = slot.as_ref() else { break };
             let (started, run) = self.solve(task, step, &prepared.environment).await?;
             timed_out |= run.timed_out();
-            self.clock.enter(Phase::Grade, now());
             let record = self.verify(task, step, slot, last).await?;
             notes.extend([run.note(), record.verdict.note.clone()].into_iter().flatten());
             let go_on = step.min_reward.is_none_or(|least| record.verdict.reward >= least);
@@ -193,6 +196,9 @@ impl Attempt<'_> {
         let spec = &step.verifier;
         let limit = self.scaled(self.context.verifier_timeout.unwrap_or(spec.timeout));
         let scheme = self.context.scheme;
+        self.clock.enter(Phase::Queue, now());
+        let _room = self.context.verifiers.acquire().await.map_err(|_| closed())?;
+        self.clock.enter(Phase::Grade, now());
         let lost = || SandboxError::new(FailureClass::Internal, "no environment to verify in");
         let Prepared { environment, baseline } = slot.as_ref().ok_or_else(lost)?;
         match &spec.mode {
@@ -289,6 +295,11 @@ impl Attempt<'_> {
     fn scaled(&self, limit: Duration) -> Duration {
         limit.mul_f64(self.context.timeout_multiplier)
     }
+}
+
+/// Nobody closes the semaphore.
+fn closed() -> SandboxError {
+    SandboxError::new(FailureClass::Internal, "the room for verifiers was closed")
 }
 
 async fn set_up_step(

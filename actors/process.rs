@@ -173,15 +173,8 @@ impl Driver for ProcessDriver {
     }
 
     fn sweep<'a>(&'a self, scope: &'a SweepScope) -> BoxFuture<'a, Result<Swept, SandboxError>> {
-        let (core, scope) = (self.core.clone(), scope.clone());
-        async move {
-            blocking(move || {
-                process_state::sweep(&core.config.cache, &core.cgroups, &scope)
-                    .map(|sandboxes| Swept { sandboxes, ..Swept::default() })
-            })
-            .await?
-        }
-        .boxed()
+        let sweep = self.core.clone().sweep(scope.clone());
+        async { sweep.await.map(|sandboxes| Swept { sandboxes, ..Swept::default() }) }.boxed()
     }
 
     /// There is no engine that could be down.
@@ -191,6 +184,11 @@ impl Driver for ProcessDriver {
 }
 
 impl Core {
+    /// See [`Driver::sweep`]; the number of sandboxes.
+    pub async fn sweep(self: Arc<Self>, scope: SweepScope) -> Result<usize, SandboxError> {
+        blocking(move || process_state::sweep(&self.config.cache, &self.cgroups, &scope)).await?
+    }
+
     pub async fn start(self: &Arc<Self>, start: Start) -> Result<ProcessSandbox, SandboxError> {
         let (begun, limit) = (Instant::now(), start.timeout);
         let core = self.clone();

@@ -25,6 +25,11 @@ const LAST_LINES: usize = 20;
 const PATHS_PER_COMMAND: usize = 100;
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// The run of a build's sandbox: whoever has the turn to build this image may sweep it.
+pub(crate) fn run_of(build: &Build) -> String {
+    format!("image-build-{}", build.digest.short())
+}
+
 /// Fills `staging/upper`. A `RUN` has the host's network, as it has in an engine's build.
 pub(crate) async fn run(
     core: &Arc<Core>,
@@ -41,10 +46,10 @@ pub(crate) async fn run(
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let start = Start {
         labels: Labels {
-            run: "image-build".to_owned(),
+            run: run_of(build),
             node: String::new(),
             incarnation: 0,
-            attempt: build.digest.short(),
+            attempt: "build".to_owned(),
             deadline_unix_sec: (now + build.timeout).as_secs(),
         },
         limits: Limits {

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::process::{Core, blocking};
 use crate::process_build;
 use crate::process_rootfs::Root;
-use crate::sandbox::{Image, ImageSpec, SandboxError};
+use crate::sandbox::{Image, ImageSpec, SandboxError, SweepScope};
 
 /// Raised when the same Dockerfile is built into something else than before.
 const FORMAT_VERSION: u32 = 1;
@@ -187,6 +187,9 @@ impl Build {
         if let Some(image) = self.finished()? {
             return Ok(image);
         }
+        // A builder that was killed had no time to: ours is the turn, so whatever is there is nobody's.
+        let left = SweepScope::Run { run: process_build::run_of(&self), except_incarnation: None };
+        core.clone().sweep(left).await?;
         if self.base_reference.is_none() {
             let from = &self.dockerfile.from;
             tracing::info!("no root file system of image {from:?}: the host's own stands in");

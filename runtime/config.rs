@@ -91,6 +91,8 @@ pub struct SandboxConfig {
     pub start_timeout: Duration,
     /// Environments that are being created at once. More only lengthen the queue inside the engine.
     pub create_concurrency: usize,
+    /// Verifiers that run at once. Tests have time limits, which a crowd of them would overrun.
+    pub verify_concurrency: usize,
     /// 0 is unlimited.
     pub create_rate_per_sec: f64,
     /// Failed creations in a row after which none is tried for a while.
@@ -240,6 +242,7 @@ impl EvalConfig {
                 storage_mb: 2048,
                 start_timeout: Duration::from_secs(120),
                 create_concurrency: cpus,
+                verify_concurrency: 2 * cpus,
                 create_rate_per_sec: 0.0,
                 breaker_failures: 5,
                 breaker_cooldown: Duration::from_secs(10),

@@ -112,6 +112,12 @@ impl SandboxConfig {
                 base.create_concurrency,
                 1..=4096,
             ),
+            verify_concurrency: count_or(
+                section,
+                "verify_concurrency",
+                base.verify_concurrency,
+                1..=4096,
+            ),
             create_rate_per_sec: section.f64_or(
                 "create_rate_per_sec",
                 base.create_rate_per_sec,

@@ -87,7 +87,7 @@ fn bad_configurations_are_told_all_their_faults_with_place_and_remedy() {
 
     ## unknown keys
     DIR/eval.toml:3: rollout: expected one of: run, select, agent, rollouts, sandbox, timeouts, retries, found unknown key `rollout` (did you mean `rollouts`?)
-    DIR/eval.toml:6: sandbox.memory: expected one of: driver, cpus, memory_mb, pids, storage_mb, start_timeout_sec, create_concurrency, create_rate_per_sec, breaker_failures, breaker_cooldown_sec, cache_dir, found unknown key `memory`
+    DIR/eval.toml:6: sandbox.memory: expected one of: driver, cpus, memory_mb, pids, storage_mb, start_timeout_sec, create_concurrency, verify_concurrency, create_rate_per_sec, breaker_failures, breaker_cooldown_sec, cache_dir, found unknown key `memory`
     --set: rollouts.n_concurent: expected one of: n_concurrent, n_attempts, partial_reward, found unknown key `n_concurent` (did you mean `n_concurrent`?)
 
     ## wrong types, all at once
@@ -207,6 +207,7 @@ fn defaults_are_the_documented_ones() {
     storage_mb = 2048
     start_timeout_sec = 120
     create_concurrency = 8
+    verify_concurrency = 16
     create_rate_per_sec = 0.0
     breaker_failures = 5
     breaker_cooldown_sec = 10

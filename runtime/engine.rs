@@ -219,6 +219,7 @@ fn node_config(config: &EvalConfig, run: String, incarnation: u64) -> NodeConfig
             storage_bytes: sandbox.storage_mb << 20,
         },
         start_timeout: sandbox.start_timeout,
+        verify_concurrency: sandbox.verify_concurrency,
         timeout_multiplier: config.timeouts.multiplier,
         agent_timeout: config.timeouts.agent,
         verifier_timeout: config.timeouts.verifier,

@@ -22,6 +22,7 @@ use orcapack_actors::sandbox::{Driver, Limits, SandboxError, SweepScope, Swept};
 use orcapack_actors::start_gate::StartGateConfig;
 use orcapack_tasks::grading::Scheme;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::sync::Semaphore;
 
 use crate::coordinator::{Coordinator, RunEnd, Work};
 
@@ -32,6 +33,8 @@ pub struct NodeConfig {
     pub think: Duration,
     pub limits: Limits,
     pub start_timeout: Duration,
+    /// Verifiers that run at one time.
+    pub verify_concurrency: usize,
     pub timeout_multiplier: f64,
     pub agent_timeout: Option<Duration>,
     pub verifier_timeout: Option<Duration>,
@@ -94,6 +97,7 @@ impl Node {
         let context = Arc::new(Context {
             pool: pool.clone(),
             board: board.clone(),
+            verifiers: Semaphore::new(config.verify_concurrency),
             think: config.think,
             limits: config.limits,
             start_timeout: config.start_timeout,

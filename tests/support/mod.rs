@@ -136,6 +136,7 @@ impl<'a> Run<'a> {
             think: Duration::ZERO,
             limits: Limits { cpus: 1.0, memory_bytes: 1 << 20, pids: 64, storage_bytes: 1 << 20 },
             start_timeout: Duration::from_secs(10),
+            verify_concurrency: self.slots,
             timeout_multiplier: 1.0,
             agent_timeout: None,
             verifier_timeout: None,

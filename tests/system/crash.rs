@@ -164,6 +164,8 @@ fn assert_counts_once(world: &World) {
         Trajectory::from_json(&file, &fs::read(&file).unwrap()).unwrap();
     }
     assert!(attempts.iter().all(|row| row.state != "assigned"), "{attempts:?}");
+    let interrupted = attempts.iter().filter(|row| row.state == "interrupted").count();
+    eprintln!("{} attempts, {interrupted} of them interrupted", attempts.len());
 }
 
 #[test]
@@ -179,6 +181,20 @@ fn ac6_a_killed_run_that_is_deleted_leaves_nothing_behind() {
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert_ne!(world.run_id().unwrap(), killed);
     assert_eq!((world.left_of(&killed), world.results().len()), (Vec::new(), 1));
+    world.assert_nothing_left();
+}
+
+#[test]
+fn ac6_an_image_whose_builder_was_killed_is_built_anew_and_nothing_is_left_of_the_first() {
+    let dockerfile = "FROM orcapack/base:1\nWORKDIR /app\nRUN sleep 0.5; echo 42 > /app/answer\n";
+    let world =
+        World::new(&[Task::new("built", "true\n").file("environment/Dockerfile", dockerfile)]);
+    let mut running = world.start(&[]);
+    running.until("a build", || environments(&world, "process").len() == 1);
+    kill_program(running);
+    let ended = world.eval(&["--resume"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(world.results()[0].reward, Some(1.0));
     world.assert_nothing_left();
 }
 

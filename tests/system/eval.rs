@@ -155,14 +155,17 @@ fn one_interrupt_lets_running_rollouts_end_and_the_rest_is_resumed() {
     assert_eq!((world.results().len(), world.attempts().len()), (8, 8));
 }
 
-#[test]
-fn a_second_interrupt_ends_at_once_what_runs_and_all_of_it_can_be_resumed() {
+/// What runs is ended before its time: by a second signal, or when draining has taken too long.
+fn cut_short(drain_sec: &str, second: Option<Signal>) {
     let world = World::new(&[honest("a"), honest("b")]);
-    let mut running = world.start(&["--set", "agent.think_sec=1000"]);
+    let drain = format!("timeouts.drain_sec={drain_sec}");
+    let mut running = world.start(&["--set", "agent.think_sec=1000", "--set", &drain]);
     running.until("two attempts", || world.count("SELECT count(*) FROM attempts") == 2);
     running.signal(Signal::SIGINT);
     running.until("draining", || world.said().contains("draining"));
-    running.signal(Signal::SIGINT);
+    if let Some(signal) = second {
+        running.signal(signal);
+    }
     let ended = running.end();
     assert_eq!(ended.code, Some(130), "{ended:?}");
     assert!(world.attempts().iter().all(|row| row.state == "interrupted"));
@@ -172,6 +175,13 @@ fn a_second_interrupt_ends_at_once_what_runs_and_all_of_it_can_be_resumed() {
     let resumed = world.eval(&["--resume", "--set", "agent.think_sec=0"]);
     assert_eq!(resumed.code, Some(0), "{resumed:?}");
     assert!(world.results().iter().all(|row| (row.attempt, row.reward) == (2, Some(1.0))));
+}
+
+#[test]
+fn a_second_interrupt_or_the_drains_limit_ends_what_runs_and_it_can_be_resumed() {
+    cut_short("1000", Some(Signal::SIGINT));
+    cut_short("1000", Some(Signal::SIGTERM));
+    cut_short("0.3", None);
 }
 
 /// Two steps in one environment: the second needs what the first made.
@@ -249,7 +259,7 @@ fn a_pytest_report_is_weighed_when_partial_rewards_are_asked_for() {
     let csv = format!(
         "task_id,prompt,dockerfile,test_functions,test_weights,additional_files\n\
          weighed,Do it.,\"FROM orcapack/base:1\nCOPY pytest /usr/local/bin/pytest\n\",\
-         def test_a(): pass,\"{{\"\"test_a\"\": 0.75, \"\"test_b\"\": 0.25}}\",\
+         \"def test_a(): pass\ndef test_b(): pass\n\",\"{{\"\"test_a\"\": 0.75, \"\"test_b\"\": 0.25}}\",\
          \"{{\"\"pytest\"\": \"\"#!/bin/bash\\n{}\\n\"\"}}\"\n",
         pytest.replace('\\', "\\\\").replace('"', "\"\"")
     );
@@ -257,7 +267,7 @@ fn a_pytest_report_is_weighed_when_partial_rewards_are_asked_for() {
         let world = World::new(&[]);
         fs::write(world.path("tasks.csv"), &csv).unwrap();
         let partial = format!("rollouts.partial_reward={partial}");
-        let ended = world.eval(&["-a", "nop", "--set", "run.dataset=tasks.csv", "--set", &partial]);
+        let ended = world.eval(&["-a", "nop", "-d", "tasks.csv", "--set", &partial]);
         assert_eq!(ended.code, Some(0), "{ended:?}");
         assert_eq!(world.results()[0].reward, Some(expected));
     }

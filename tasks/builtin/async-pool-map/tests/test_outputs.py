@@ -60,7 +60,7 @@ class PoolMap(unittest.TestCase):
         code = HEAD + "\nasync def main():\n" + textwrap.indent(textwrap.dedent(body), "    ") + \
             "\nasyncio.run(main())\nprint('finished')\n"
         try:
-            done = subprocess.run(["python3", "-I", "-c", code], capture_output=True, text=True, timeout=6, cwd="/")
+            done = subprocess.run(["python3", "-I", "-c", code], capture_output=True, text=True, timeout=20, cwd="/")
         except subprocess.TimeoutExpired:
             self.fail("hangs")
         self.assertEqual((done.returncode, done.stdout), (0, "finished\n"), done.stderr)

@@ -45,7 +45,7 @@ class DeployScript(unittest.TestCase):
 
     def deploy(self, artifact, root=None, cwd="/"):
         return subprocess.run(["bash", SCRIPT, str(root or self.root), str(artifact)], stdin=subprocess.DEVNULL,
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=10, cwd=cwd).returncode
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=20, cwd=cwd).returncode
 
     def log(self):
         path = self.root / "deploy.log"
@@ -134,7 +134,7 @@ class DeployScript(unittest.TestCase):
             self.assertEqual((self.releases(), self.log(), self.current()), before)
         finally:
             os.killpg(first.pid, signal.SIGKILL)
-            first.wait(timeout=10)
+            first.wait(timeout=20)
         self.assertEqual(self.deploy(self.base / "in box" / "c3.tar.gz"), 0)
         self.assertEqual(self.current(), "releases/c3")
 

@@ -20,7 +20,7 @@ class IncidentTimeline(unittest.TestCase):
             files, records = generate(seed)
             folder = os.path.join(cls.base, f"logs of {seed}")
             write(folder, files)
-            done = subprocess.run(["/app/incidents", folder], capture_output=True, text=True, timeout=10, cwd="/")
+            done = subprocess.run(["/app/incidents", folder], capture_output=True, text=True, timeout=20, cwd="/")
             if done.returncode != 0:
                 raise AssertionError(f"/app/incidents failed with {done.returncode}: {done.stderr[-2000:]}")
             cls.wanted.append(records)

@@ -39,7 +39,7 @@ class IncrementalMake(unittest.TestCase):
             self.assertNotEqual(done.returncode, 0, done.stdout + done.stderr)
 
     def lookup(self, *args):
-        return subprocess.run(["./lookup", *args], cwd=self.tree, capture_output=True, text=True, timeout=10).stdout.splitlines()
+        return subprocess.run(["./lookup", *args], cwd=self.tree, capture_output=True, text=True, timeout=20).stdout.splitlines()
 
     def age(self):
         """Make all files older by a while, so that what is written from now on is surely newer."""

@@ -7,7 +7,7 @@ import unittest
 
 RUNJOBS = "/app/runjobs"
 # Waits until a file exists; fails after some seconds.
-AWAIT = 'for i in $(seq 250); do [ -e %s ] && break; sleep 0.02; done; [ -e %s ]'
+AWAIT = 'for i in $(seq 600); do [ -e %s ] && break; sleep 0.02; done; [ -e %s ]'
 
 
 class LimitParallelJobs(unittest.TestCase):
@@ -33,7 +33,7 @@ class LimitParallelJobs(unittest.TestCase):
                     process.stdin.close()
                 except BrokenPipeError:
                     pass
-                got = process.wait(timeout=8)
+                got = process.wait(timeout=20)
             finally:
                 try:
                     os.killpg(process.pid, signal.SIGKILL)
@@ -55,7 +55,7 @@ class LimitParallelJobs(unittest.TestCase):
         for name in ("running", "met"):
             os.mkdir(self.path(name))
         meet = ("mkdir running/%s; ls running | wc -l >> counts; touch met/%s;"
-                " for i in $(seq 250); do [ $(ls met | wc -l) -ge 3 ] && break; sleep 0.02; done; ok=$(ls met | wc -l);"
+                " for i in $(seq 600); do [ $(ls met | wc -l) -ge 3 ] && break; sleep 0.02; done; ok=$(ls met | wc -l);"
                 " sleep 0.05; rmdir running/%s; [ $ok -ge 3 ]")
         names = [f"j{n}" for n in range(9)]
         results = self.run_jobs("".join(f"{n}\t{meet % (n, n, n)}\n" for n in names), "-j", "3")

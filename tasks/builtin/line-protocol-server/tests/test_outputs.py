@@ -15,7 +15,7 @@ def free_port():
 
 class Client:
     def __init__(self, port):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=6)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.file = self.socket.makefile("rb")
 
@@ -51,7 +51,7 @@ class LineProtocolServer(unittest.TestCase):
         for client in self.clients:
             client.close()
         self.server.kill()
-        self.server.wait(timeout=10)
+        self.server.wait(timeout=20)
 
     def start(self):
         self.server = subprocess.Popen(["python3", "/app/kvserver.py", str(self.port)], stdin=subprocess.DEVNULL,
@@ -59,7 +59,7 @@ class LineProtocolServer(unittest.TestCase):
         deadline = time.monotonic() + 10
         while True:
             try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
+                socket.create_connection(("127.0.0.1", self.port), timeout=20).close()
                 return
             except OSError:
                 self.assertIsNone(self.server.poll(), "the server has ended")
@@ -136,7 +136,7 @@ class LineProtocolServer(unittest.TestCase):
         thread = threading.Thread(target=flood, args=(greedy,), daemon=True)
         thread.start()
         for _ in range(3):  # clients that break their connections
-            broken = socket.create_connection(("127.0.0.1", self.port), timeout=8)
+            broken = socket.create_connection(("127.0.0.1", self.port), timeout=20)
             broken.sendall(b"SET broken 1\nGET big\nGET big\nGET bi")
             broken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             broken.close()
@@ -146,7 +146,7 @@ class LineProtocolServer(unittest.TestCase):
             self.assertEqual(client.ask(b"GET from%d" % i), b"VALUE %d\n" % i)
         crowd[0].send(b"ed\n")
         self.assertEqual(crowd[0].line(), b"NONE\n")
-        thread.join(timeout=8)
+        thread.join(timeout=20)
         stop.set()
         self.assertIsNone(self.server.poll())
 
@@ -158,7 +158,7 @@ class LineProtocolServer(unittest.TestCase):
             b.send(b"GET half")
             self.server.send_signal(signal.SIGTERM)
             try:
-                self.assertEqual(self.server.wait(timeout=6), 0)
+                self.assertEqual(self.server.wait(timeout=20), 0)
             except subprocess.TimeoutExpired:
                 self.fail("does not end on SIGTERM")
             self.assertTrue(a.closed() and b.closed())

@@ -57,7 +57,7 @@ class Server:
     def stop(self):
         self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
-        self.thread.join(timeout=10)
+        self.thread.join(timeout=20)
 
 
 def reply(status, body=b"", send=None, **headers):

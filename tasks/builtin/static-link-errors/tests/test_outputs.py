@@ -21,7 +21,7 @@ class StaticLinkErrors(unittest.TestCase):
     def polygon(self, points, *args, program=None):
         text = "".join(f"{x} {y}\n" for x, y in points)
         return subprocess.run([program or f"{self.tree}/bin/polygon", *args], input=text, capture_output=True, text=True,
-                              timeout=10)
+                              timeout=20)
 
     def test_fresh_copy_builds_with_make(self):
         self.assertEqual(self.made.returncode, 0, self.made.stderr)
@@ -31,7 +31,7 @@ class StaticLinkErrors(unittest.TestCase):
             self.assertEqual(file.read(4), b"\x7fELF")
         for library, symbol in (("vec", "vec_length"), ("geom", "polygon_area")):
             names = subprocess.run(["nm", "--defined-only", f"{self.tree}/build/lib{library}.a"], capture_output=True,
-                                   text=True, timeout=10).stdout
+                                   text=True, timeout=20).stdout
             self.assertIn(f" T {symbol}\n", names)
 
     def test_clean_and_make_builds_again(self):
