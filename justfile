@@ -24,6 +24,10 @@ base:
 e2e sandbox="process":
     cargo run --release -- eval -d tasks -a oracle -n 16 -k 3 --sandbox {{sandbox}}
 
+# The program and its sandboxes killed at random moments, 20 times a run
+chaos:
+    ORCAPACK_CRASHES=20 cargo nextest run --test system crash::
+
 # Licences, bans and advisories of all dependencies (needs cargo-deny)
 deny:
     cargo deny --config .deny.toml check
