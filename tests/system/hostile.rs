@@ -1,5 +1,5 @@
-//! Solutions that go for the reward instead of the task. Each ends in the honest reward, or in a typed record without
-//! one, never in the reward that it was after, and leaves nothing behind.
+//! Solutions that go for the reward instead of the task. Each ends in the honest reward, or in a
+//! typed record without one, never in the reward that it was after, and leaves nothing behind.
 
 use std::fs;
 
