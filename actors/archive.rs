@@ -26,13 +26,15 @@ pub fn of_tree(tree: &FileTree) -> io::Result<Vec<u8>> {
 /// One file as a tar archive.
 pub fn of_file(name: &str, bytes: &[u8]) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
-    // Writing into memory fails only for a name that tar cannot hold, and then the archive is empty.
+    // Writing into memory fails only for a name that tar cannot hold, and then the archive is
+    // empty.
     let _ = append(&mut archive, name, bytes, MODE_FILE);
     archive.into_inner().unwrap_or_default()
 }
 
-/// The bytes of the file that an archive is of, such as [`Sandbox::get`](crate::sandbox::Sandbox::get) gives for the
-/// path of a file; `None` where it is of a folder, whatever is in it, or empty.
+/// The bytes of the file that an archive is of, such as
+/// [`Sandbox::get`](crate::sandbox::Sandbox::get) gives for the path of a file; `None` where it is
+/// of a folder, whatever is in it, or empty.
 ///
 /// # Errors
 /// Where the bytes are not a tar archive.

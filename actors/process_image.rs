@@ -187,7 +187,8 @@ impl Build {
         if let Some(image) = self.finished()? {
             return Ok(image);
         }
-        // A builder that was killed had no time to: ours is the turn, so whatever is there is nobody's.
+        // A builder that was killed had no time to: ours is the turn, so whatever is there is
+        // nobody's.
         let left = SweepScope::Run { run: process_build::run_of(&self), except_incarnation: None };
         core.clone().sweep(left).await?;
         if self.base_reference.is_none() {

@@ -1,5 +1,5 @@
-//! The whole system: the real program over real sandboxes. The sandboxes of the `process` driver need root; what needs
-//! a Docker engine is skipped where none answers.
+//! The whole system: the real program over real sandboxes. The sandboxes of the `process` driver
+//! need root; what needs a Docker engine is skipped where none answers.
 
 mod crash;
 mod eval;

@@ -1,5 +1,5 @@
-//! The real program over real sandboxes: tasks made for one test, runs of the program, their ledgers, and a search for
-//! what they left behind.
+//! The real program over real sandboxes: tasks made for one test, runs of the program, their
+//! ledgers, and a search for what they left behind.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -22,8 +22,8 @@ if [ \"$answer\" = 42 ]; then echo 1; else echo 0; fi > /logs/verifier/reward.tx
 ";
 pub const HONEST_SOLUTION: &str = "echo 42 > /app/answer\n";
 
-/// A Harbor task on the way to its folder. Its base image is our own; where that is not there, the machine's own root
-/// file system stands in, so scripts use `bash` and the plainest commands only.
+/// A Harbor task on the way to its folder. Its base image is our own; where that is not there, the
+/// machine's own root file system stands in, so scripts use `bash` and the plainest commands only.
 pub struct Task {
     name: String,
     toml: String,
