@@ -24,9 +24,10 @@ base:
 e2e sandbox="process":
     cargo run --release -- eval -d tasks -a oracle -n 16 -k 3 --sandbox {{sandbox}}
 
-# The program and its sandboxes killed at random moments, 20 times a run
-chaos:
-    ORCAPACK_CRASHES=20 cargo nextest run --test system crash::
+# The program killed 20 times in a run, and 30 environments, over "process" or "docker"
+chaos sandbox="process":
+    ORCAPACK_SANDBOX={{sandbox}} ORCAPACK_CRASHES=20 ORCAPACK_KILLS=30 \
+        cargo test --test system crash -- --nocapture
 
 # Licences, bans and advisories of all dependencies (needs cargo-deny)
 deny:

@@ -32,7 +32,7 @@ use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
@@ -243,6 +243,7 @@ impl Core {
             cgroup: self.cgroups.named(&name),
             name,
             child: Mutex::new(child),
+            gone: AtomicBool::new(false),
         };
         let prepared = state.write(&held.state).and_then(|()| {
             let limits = Limits { pids: start.limits.pids + OWN_PIDS, ..start.limits };
@@ -255,11 +256,7 @@ impl Core {
         });
         match frame {
             Ok(frame) => Ok((held, frame, start.defaults)),
-            Err(message) => {
-                let _ = held.child.get_mut().start_kill();
-                held.forget();
-                Err(daemon(&format!("cannot prepare the sandbox: {message}")))
-            }
+            Err(message) => Err(daemon(&format!("cannot prepare the sandbox: {message}"))),
         }
     }
 
@@ -332,6 +329,18 @@ struct Held {
     child: Mutex<Child>,
     cgroup: Cgroup,
     state: PathBuf,
+    gone: AtomicBool,
+}
+
+impl Drop for Held {
+    /// For those that nobody came to release: a start that was given up, or an image's build when
+    /// the program ends. Blocks as long as the kernel takes to end the processes.
+    fn drop(&mut self) {
+        if !*self.gone.get_mut() {
+            let _ = self.child.get_mut().start_kill();
+            self.forget();
+        }
+    }
 }
 
 impl Held {
@@ -357,6 +366,7 @@ impl Held {
         if gone {
             let _ = fs::remove_file(&self.state);
         }
+        self.gone.store(gone, Ordering::Release);
         gone
     }
 }

@@ -259,6 +259,13 @@ async fn memory_processes_and_storage_are_limited() {
 }
 
 #[tokio::test]
+async fn a_sandbox_that_is_let_go_leaves_nothing() {
+    let machine = machine();
+    drop(machine.plain("let-go").await);
+    assert_eq!((machine.states(), groups_of("let-go")), (0, Vec::new()));
+}
+
+#[tokio::test]
 async fn files_go_in_and_come_out() {
     let machine = machine();
     let inside = machine.plain("files").await;

@@ -238,14 +238,16 @@ fn kill_environment(victim: &Victim, sandbox: &str) -> bool {
 
 fn killed_environments_fail_typed(sandbox: &str, kills: usize) {
     let mut draw = Draw::new();
+    let samples = kills.div_ceil(2).max(4);
     let tasks: Vec<Task> =
         (0..4).map(|n| Task::new(&format!("passes-{n}"), HONEST_SOLUTION)).collect();
     let world = World::over(sandbox, &tasks);
     let think = if sandbox == "docker" { "2" } else { "0.3" };
     let think = format!("agent.think_sec={think}");
     let retries = ["--set", "retries.exec_transport=50", "--set", "retries.daemon=50"];
+    let k = samples.to_string();
     let mut running =
-        world.start(&[&["-k", "16", "-n", "8", "--set", &think][..], &retries].concat());
+        world.start(&[&["-k", &k, "-n", "8", "--set", &think][..], &retries].concat());
     let mut killed = BTreeSet::new();
     running.until("all kills", || {
         let mut victims = environments(&world, sandbox);
@@ -264,7 +266,7 @@ fn killed_environments_fail_typed(sandbox: &str, kills: usize) {
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
 
     let (results, attempts) = (world.results(), world.attempts());
-    assert_eq!(results.len(), 64);
+    assert_eq!(results.len(), 4 * samples);
     assert!(results.iter().all(|row| row.reward == Some(1.0)), "{results:?}");
     assert!(attempts.iter().all(|row| row.reward.is_none_or(|reward| reward == 1.0)));
     let label = |row: &AttemptRow| format!("{}.{}.agent", row.rollout, row.attempt);

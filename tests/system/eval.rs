@@ -1,6 +1,7 @@
 //! `orcapack eval` from the command line to the ledger, the report and the exit code.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use orcapack_tasks::trajectory::Trajectory;
@@ -184,6 +185,22 @@ fn a_second_interrupt_or_the_drains_limit_ends_what_runs_and_it_can_be_resumed()
     cut_short("0.3", None);
 }
 
+#[test]
+fn a_build_does_not_hold_up_a_second_interrupt() {
+    let dockerfile = "FROM orcapack/base:1\nRUN sleep 1000\n";
+    let world = World::new(&[honest("a").file("environment/Dockerfile", dockerfile)]);
+    let mut running = world.start(&[]);
+    let state = world.path("cache/process-state");
+    running.until("a build", || fs::read_dir(&state).is_ok_and(|states| states.count() > 0));
+    running.signal(Signal::SIGINT);
+    running.until("draining", || world.said().contains("draining"));
+    running.signal(Signal::SIGINT);
+    let begin = Instant::now();
+    assert_eq!(running.end().code, Some(130));
+    assert!(begin.elapsed() < Duration::from_secs(30), "{:?}", begin.elapsed());
+    world.assert_nothing_left();
+}
+
 /// Two steps in one environment: the second needs what the first made.
 fn two_steps(first_solution: &str) -> Task {
     let second_test = "[ \"$(cat /app/second)\" = 42-2 ] && echo 1 > /logs/verifier/reward.txt\n";
@@ -259,7 +276,8 @@ fn a_pytest_report_is_weighed_when_partial_rewards_are_asked_for() {
     let csv = format!(
         "task_id,prompt,dockerfile,test_functions,test_weights,additional_files\n\
          weighed,Do it.,\"FROM orcapack/base:1\nCOPY pytest /usr/local/bin/pytest\n\",\
-         \"def test_a(): pass\ndef test_b(): pass\n\",\"{{\"\"test_a\"\": 0.75, \"\"test_b\"\": 0.25}}\",\
+         \"def test_a(): pass\ndef test_b(): pass\n\",\
+         \"{{\"\"test_a\"\": 0.75, \"\"test_b\"\": 0.25}}\",\
          \"{{\"\"pytest\"\": \"\"#!/bin/bash\\n{}\\n\"\"}}\"\n",
         pytest.replace('\\', "\\\\").replace('"', "\"\"")
     );

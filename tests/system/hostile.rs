@@ -75,8 +75,9 @@ fn processes_that_the_agent_leaves_do_not_live_to_see_the_verifier() {
 #[test]
 fn what_would_change_how_tests_run_is_gone_when_they_do() {
     let paths = "/conftest.py /pytest.ini /setup.cfg /tests/conftest.py \
-                 /tests/__pycache__/test_outputs.pyc /usr/lib/python3/dist-packages/sitecustomize.py \
-                 /usr/local/lib/python3.12/site-packages/usercustomize.py /root/.config/pip/pip.conf";
+                 /tests/__pycache__/test_outputs.pyc /root/.config/pip/pip.conf \
+                 /usr/lib/python3/dist-packages/sitecustomize.py \
+                 /usr/local/lib/python3.12/site-packages/usercustomize.py";
     let plant = format!(
         "for path in {paths}; do mkdir -p \"${{path%/*}}/\" && echo x > \"$path\"; done\n\
          echo 'import os' > /usr/local/lib/python3.12/site-packages/a.pth\n\
