@@ -1,9 +1,11 @@
-//! What a rollout costs us beside its environment, and that this stays flat from 1 to 4096 side by side.
+//! What a rollout costs us beside its environment, and that this stays flat from 1 to 4096 side by
+//! side.
 //!
-//! Rollouts of the `fake` driver, with everything else as in `orcapack eval`: actors, a SQLite ledger on disk,
-//! trajectories, logs and metrics. Every sample is a process of its own, so that CPU time and memory are nobody
-//! else's; sizes are interleaved, so that a noisy machine disturbs all alike. The cost is CPU time, user and system;
-//! what other processes do to caches and file system can only add to it, so the least of the rounds counts.
+//! Rollouts of the `fake` driver, with everything else as in `orcapack eval`: actors, a SQLite
+//! ledger on disk, trajectories, logs and metrics. Every sample is a process of its own, so that
+//! CPU time and memory are nobody else's; sizes are interleaved, so that a noisy machine disturbs
+//! all alike. The cost is CPU time, user and system; what other processes do to caches and file
+//! system can only add to it, so the least of the rounds counts.
 //!
 //! `cargo bench --bench rollouts`, about a minute. `TMPDIR` says on which disk the ledgers are.
 
@@ -146,8 +148,8 @@ fn sample(slots: usize, rollouts: usize, times: FakeTimes) -> Sample {
     Sample { rollouts, wall_sec, cpu_sec, rss_growth_bytes, environments_peak }
 }
 
-/// In memory where that is possible: a disk's file system that has just deleted the files of one sample creates those
-/// of the next slowly, which is no cost of ours.
+/// In memory where that is possible: a disk's file system that has just deleted the files of one
+/// sample creates those of the next slowly, which is no cost of ours.
 fn records_folder() -> TempDir {
     let in_memory = tempfile::tempdir_in("/dev/shm");
     in_memory.or_else(|_| tempfile::tempdir()).expect("a scratch folder")

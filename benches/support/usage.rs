@@ -10,7 +10,8 @@ pub fn cpu_sec() -> f64 {
     seconds(usage.user_time()) + seconds(usage.system_time())
 }
 
-/// Processes that want to run, over 1, 5 and 15 minutes: above the number of cores, times are not ours alone.
+/// Processes that want to run, over 1, 5 and 15 minutes: above the number of cores, times are not
+/// ours alone.
 pub fn load_average() -> String {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').take(3).collect::<Vec<_>>().join(" ")
