@@ -1,8 +1,9 @@
 //! One attempt of one task, from the queue to the removal of its environment.
 //!
-//! Straight-line code: what can go wrong is an error of the environment, and every such error ends the attempt in
-//! [`Outcome::InfrastructureFailure`], whatever had been reached (AC-2). The decisions themselves (rewards, retries)
-//! are pure functions elsewhere: `orcapack_tasks::grading` and the ledger.
+//! Straight-line code: what can go wrong is an error of the environment, and every such error ends
+//! the attempt in [`Outcome::InfrastructureFailure`], whatever had been reached (AC-2). The
+//! decisions themselves (rewards, retries) are pure functions elsewhere: `orcapack_tasks::grading`
+//! and the ledger.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -25,8 +26,9 @@ use crate::verifier::{self, Baseline};
 pub struct Context {
     pub pool: Pool,
     pub board: Arc<Board>,
-    /// Room for verifiers. Tests are work for the processor, and have time limits: more of them at one time than a
-    /// machine has processors for end no sooner, and some of them fail for no fault of the agent's.
+    /// Room for verifiers. Tests are work for the processor, and have time limits: more of them at
+    /// one time than a machine has processors for end no sooner, and some of them fail for no fault
+    /// of the agent's.
     pub verifiers: Semaphore,
     /// Waited before the agent starts: stands in for a model's thinking time in load tests.
     pub think: Duration,
@@ -123,8 +125,8 @@ impl Attempt<'_> {
         result
     }
 
-    /// All steps of the task, as far as their rewards allow. `slot` holds the agent's environment, until a separate
-    /// verifier of the last step needs it gone.
+    /// All steps of the task, as far as their rewards allow. `slot` holds the agent's environment,
+    /// until a separate verifier of the last step needs it gone.
     async fn steps(
         &mut self,
         task: &Task,
@@ -283,7 +285,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// After this nobody of ours can still want the environment: everything it may take, twice, and an hour.
+    /// After this nobody of ours can still want the environment: everything it may take, twice, and
+    /// an hour.
     fn deadline_unix_sec(&self) -> u64 {
         let steps = self.assignment.task.steps.iter();
         let work: Duration = steps.map(|step| step.agent.timeout + step.verifier.timeout).sum();
@@ -339,7 +342,8 @@ async fn wait_healthy(check: &Healthcheck, environment: &Environment) -> Result<
     }
 }
 
-/// A removal that fails does not change how the attempt ended: the reaper finds what is left by its labels.
+/// A removal that fails does not change how the attempt ended: the reaper finds what is left by its
+/// labels.
 async fn remove(environment: Environment) {
     if let Err(error) = environment.remove().await {
         tracing::warn!(%error, "an environment is left to the reaper");

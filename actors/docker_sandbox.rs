@@ -32,9 +32,9 @@ pub(crate) async fn bring_up(
 ) -> Result<DockerSandbox, SandboxError> {
     let (name, limit) = (plan.name.clone(), plan.limit);
     let (caller, mut answer) = oneshot::channel();
-    // The engine's calls run to their end whatever becomes of the caller: a container whose creation
-    // is not answered has no id to remove it by, and one that is removed during its start is listed
-    // by the engine for ever after (seen with 20.10).
+    // The engine's calls run to their end whatever becomes of the caller: a container whose
+    // creation is not answered has no id to remove it by, and one that is removed during its start
+    // is listed by the engine for ever after (seen with 20.10).
     let work = tokio::spawn(carry_out(engine, plan, caller));
     if let Ok(answer) = timeout(limit, &mut answer).await {
         return answer.unwrap_or_else(|_| {

@@ -1,7 +1,8 @@
 //! The environment actor: owns one live sandbox, from its creation to its removal.
 //!
-//! Spawned by the [pool](crate::pool), which supervises it: whatever way this actor ends, its sandbox is removed.
-//! Its user holds an [`Environment`], which asks for the removal when it is dropped.
+//! Spawned by the [pool](crate::pool), which supervises it: whatever way this actor ends, its
+//! sandbox is removed. Its user holds an [`Environment`], which asks for the removal when it is
+//! dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,7 +42,8 @@ pub(crate) struct EnvironmentState {
     sandbox: Arc<dyn Sandbox>,
     /// Read by the pool after this actor's end: the sandbox needs no further removal.
     removed: Arc<AtomicBool>,
-    /// Calls under way. Dropped with the actor, which drops their replies and so resolves their callers.
+    /// Calls under way. Dropped with the actor, which drops their replies and so resolves their
+    /// callers.
     calls: JoinSet<()>,
 }
 

@@ -1,8 +1,10 @@
-//! The `fake` driver: sandboxes that exist only as a few bytes of memory, with times and faults as asked for.
+//! The `fake` driver: sandboxes that exist only as a few bytes of memory, with times and faults as
+//! asked for.
 //!
-//! For tests, simulation and benchmarks of everything around a sandbox. It runs nothing: it knows that
-//! `/solution/solve.sh` solves the task unless the script's text holds the word `wrong`, and that a script under
-//! `/tests` then writes the reward. With tokio's paused clock it is deterministic.
+//! For tests, simulation and benchmarks of everything around a sandbox. It runs nothing: it knows
+//! that `/solution/solve.sh` solves the task unless the script's text holds the word `wrong`, and
+//! that a script under `/tests` then writes the reward. With tokio's paused clock it is
+//! deterministic.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;

@@ -1,11 +1,12 @@
-//! Where an attempt's time goes: one clock per attempt, and one board that counts the attempts in each phase.
+//! Where an attempt's time goes: one clock per attempt, and one board that counts the attempts in
+//! each phase.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-/// What an attempt is doing. The phases of an attempt follow each other without a gap, so that their times add
-/// up to its wall time.
+/// What an attempt is doing. The phases of an attempt follow each other without a gap, so that
+/// their times add up to its wall time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
@@ -64,8 +65,8 @@ impl PhaseTimes {
     }
 }
 
-/// How many attempts are in each phase now, how many environments are alive, and what everyone waits for.
-/// Shared by all attempts of a node; every update is one atomic operation.
+/// How many attempts are in each phase now, how many environments are alive, and what everyone
+/// waits for. Shared by all attempts of a node; every update is one atomic operation.
 #[derive(Debug, Default)]
 pub struct Board {
     in_phase: [AtomicI64; Phase::ALL.len()],
@@ -124,7 +125,8 @@ fn count(value: &AtomicI64) -> u64 {
     value.load(Ordering::Relaxed).max(0).unsigned_abs()
 }
 
-/// The clock of one attempt. It is always in exactly one phase; dropping it takes the attempt off the board.
+/// The clock of one attempt. It is always in exactly one phase; dropping it takes the attempt off
+/// the board.
 #[derive(Debug)]
 pub struct PhaseClock {
     board: Arc<Board>,

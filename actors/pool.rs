@@ -1,11 +1,12 @@
-//! The environment pool: starts environments as fast as the engine really can, and sees every one of them gone.
+//! The environment pool: starts environments as fast as the engine really can, and sees every one
+//! of them gone.
 //!
-//! It supervises one [environment actor](crate::environment) per live sandbox. A user asks for a [`StartPermit`]
-//! (the queue), then for the image, then for the environment, and drops the permit. The queue is bounded by the
-//! number of attempts that the scheduler lets run.
+//! It supervises one [environment actor](crate::environment) per live sandbox. A user asks for a
+//! [`StartPermit`] (the queue), then for the image, then for the environment, and drops the permit.
+//! The queue is bounded by the number of attempts that the scheduler lets run.
 //!
-//! Holds AC-6: every sandbox that was created is removed by its actor, or by the pool after its actor's death;
-//! every permit that went out comes back by its drop.
+//! Holds AC-6: every sandbox that was created is removed by its actor, or by the pool after its
+//! actor's death; every permit that went out comes back by its drop.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -78,7 +79,8 @@ impl Pool {
         Ok(Self(actor))
     }
 
-    /// Waits for the right to start; for ever, if the engine stays away. Cancel it by dropping the future.
+    /// Waits for the right to start; for ever, if the engine stays away. Cancel it by dropping the
+    /// future.
     pub async fn permit(&self) -> Result<StartPermit, SandboxError> {
         match self.0.call(PoolMessage::Permit, None).await {
             Ok(CallResult::Success(permit)) => Ok(permit),
@@ -103,7 +105,8 @@ impl Pool {
         answered(self.0.call(|reply| PoolMessage::Create(request, reply), None).await)
     }
 
-    /// Resolves when every environment is gone and every start has ended, or after `limit`: then it is `false`.
+    /// Resolves when every environment is gone and every start has ended, or after `limit`: then it
+    /// is `false`.
     pub async fn wait_idle(&self, limit: Duration) -> bool {
         matches!(self.0.call(PoolMessage::WaitIdle, Some(limit)).await, Ok(CallResult::Success(())))
     }
@@ -235,7 +238,8 @@ impl PoolState {
             let result = driver.create(&image, &spec).await;
             let workdir = spec.workdir.unwrap_or(image.workdir);
             let created = Created { result, workdir, reply };
-            // Should the pool have ended, the sandbox in the message goes with it: the sweep finds it by its labels.
+            // Should the pool have ended, the sandbox in the message goes with it: the sweep finds
+            // it by its labels.
             let _ = pool.cast(PoolMessage::Created(Box::new(created)));
         });
     }
@@ -259,7 +263,8 @@ impl PoolState {
             Actor::spawn_linked(None, EnvironmentActor, arguments, myself.get_cell()).await?;
         self.live.insert(actor.get_id(), Live { sandbox, removed });
         self.board.environment_up();
-        // When the caller has gone, the handle inside the refused answer is dropped, which removes the environment.
+        // When the caller has gone, the handle inside the refused answer is dropped, which removes
+        // the environment.
         drop(reply.send(Ok(Environment { actor, workdir })));
         Ok(())
     }
@@ -304,7 +309,8 @@ impl PoolState {
         }
     }
 
-    /// Grants as many permits as the gate allows, and sees to it that somebody looks again when it does not.
+    /// Grants as many permits as the gate allows, and sees to it that somebody looks again when it
+    /// does not.
     fn let_through(&mut self, myself: &ActorRef<PoolMessage>) {
         metrics::gauge!("orcapack_start_queue").set(self.queue.len() as f64);
         while !self.queue.is_empty() {

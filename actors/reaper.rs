@@ -1,8 +1,9 @@
 //! The reaper: removes, on a timer, whatever is past its deadline, whoever made it.
 //!
-//! Sandboxes end with their owner; what is left for the reaper is what an owner that was killed had created and not
-//! yet started, and what an engine would not remove when it was asked. The node sweeps its own run by its labels at
-//! start and at stop; the deadline in the labels covers runs that nobody starts again.
+//! Sandboxes end with their owner; what is left for the reaper is what an owner that was killed had
+//! created and not yet started, and what an engine would not remove when it was asked. The node
+//! sweeps its own run by its labels at start and at stop; the deadline in the labels covers runs
+//! that nobody starts again.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

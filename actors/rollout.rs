@@ -1,7 +1,8 @@
 //! Rollout actors and their supervisor.
 //!
-//! One [`RolloutActor`] runs one attempt. The supervisor forwards its report, and when the actor dies without one,
-//! makes the report itself: every attempt that was started is reported exactly once, whatever happens (AC-2).
+//! One [`RolloutActor`] runs one attempt. The supervisor forwards its report, and when the actor
+//! dies without one, makes the report itself: every attempt that was started is reported exactly
+//! once, whatever happens (AC-2).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -118,8 +119,8 @@ impl Actor for RolloutSupervisor {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         let (id, reason) = match event {
-            // Only a clean end has no reason. It comes after the report was sent; but supervision events overtake
-            // messages, so the report may still be in the mailbox.
+            // Only a clean end has no reason. It comes after the report was sent; but supervision
+            // events overtake messages, so the report may still be in the mailbox.
             SupervisionEvent::ActorTerminated(_, _, None) => return Ok(()),
             SupervisionEvent::ActorTerminated(cell, _, Some(reason)) => (cell.get_id(), reason),
             SupervisionEvent::ActorFailed(cell, error) => (cell.get_id(), error.to_string()),
@@ -157,7 +158,8 @@ enum RolloutMessage {
     Run(Box<Assignment>),
 }
 
-/// Runs one attempt, then ends. Killing it drops the attempt where it stands, and with it the environment.
+/// Runs one attempt, then ends. Killing it drops the attempt where it stands, and with it the
+/// environment.
 struct RolloutActor;
 
 impl Actor for RolloutActor {

@@ -1,14 +1,16 @@
 //! The environment's driver trait: what every kind of sandbox can do, in the terms of its users.
 //!
-//! A [`Driver`] makes images and sandboxes; a [`Sandbox`] is one live environment. Drivers are `docker`
-//! (containers of a Docker engine), `process` (namespaces of this kernel, no daemon) and `fake` (no isolation and
-//! no process at all, for tests, simulation and benchmarks of everything around the sandbox).
+//! A [`Driver`] makes images and sandboxes; a [`Sandbox`] is one live environment. Drivers are
+//! `docker` (containers of a Docker engine), `process` (namespaces of this kernel, no daemon) and
+//! `fake` (no isolation and no process at all, for tests, simulation and benchmarks of everything
+//! around the sandbox).
 //!
-//! Order of calls: [`Driver::image`], then [`Driver::create`], then anything on the [`Sandbox`], side by side if
-//! wanted, then [`Sandbox::remove`]. A sandbox that is dropped without `remove` is swept later by its labels.
+//! Order of calls: [`Driver::image`], then [`Driver::create`], then anything on the [`Sandbox`],
+//! side by side if wanted, then [`Sandbox::remove`]. A sandbox that is dropped without `remove` is
+//! swept later by its labels.
 //!
-//! Every call ends: each has a time limit of its own or one that its caller gives, and the death of the sandbox
-//! resolves every call on it at once with [`FailureClass::ExecTransport`].
+//! Every call ends: each has a time limit of its own or one that its caller gives, and the death of
+//! the sandbox resolves every call on it at once with [`FailureClass::ExecTransport`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,21 +27,23 @@ pub trait Driver: Send + Sync + 'static {
     /// `docker`, `process` or `fake`.
     fn name(&self) -> &'static str;
 
-    /// Builds, finds or pulls an image. Calls for one content are flown once and cached ever after, on disk too.
+    /// Builds, finds or pulls an image. Calls for one content are flown once and cached ever after,
+    /// on disk too.
     ///
     /// # Errors
     /// [`FailureClass::Image`] with the builder's last lines, or [`FailureClass::Daemon`].
     fn image<'a>(&'a self, spec: &'a ImageSpec) -> BoxFuture<'a, Result<Image, SandboxError>>;
 
-    /// Creates and starts a sandbox that is ready for [`Sandbox::exec`]. An error leaves nothing behind.
+    /// Creates and starts a sandbox that is ready for [`Sandbox::exec`]. An error leaves nothing
+    /// behind.
     fn create<'a>(
         &'a self,
         image: &'a Image,
         spec: &'a SandboxSpec,
     ) -> BoxFuture<'a, Result<Arc<dyn Sandbox>, SandboxError>>;
 
-    /// Removes every container, network, volume, control group and scratch folder in `scope`; waits until they
-    /// are gone. What is not labelled as ours is never touched.
+    /// Removes every container, network, volume, control group and scratch folder in `scope`; waits
+    /// until they are gone. What is not labelled as ours is never touched.
     fn sweep<'a>(&'a self, scope: &'a SweepScope) -> BoxFuture<'a, Result<Swept, SandboxError>>;
 
     /// Whether the engine answers now. Asked by the breaker before it lets creations through again.
@@ -67,12 +71,13 @@ pub trait Sandbox: Send + Sync {
     /// Kills a background command's whole process tree.
     fn kill(&self, id: ExecId) -> BoxFuture<'_, Result<(), SandboxError>>;
 
-    /// Unpacks a tar archive (regular files and folders) into `dir`, which is made when absent. Files belong to root.
+    /// Unpacks a tar archive (regular files and folders) into `dir`, which is made when absent.
+    /// Files belong to root.
     fn put<'a>(&'a self, dir: &'a str, archive: Vec<u8>)
     -> BoxFuture<'a, Result<(), SandboxError>>;
 
-    /// A file or folder as a tar archive with paths relative to `path`'s parent. Links and special files are left
-    /// out; `bytes_max` bounds the archive.
+    /// A file or folder as a tar archive with paths relative to `path`'s parent. Links and special
+    /// files are left out; `bytes_max` bounds the archive.
     fn get<'a>(
         &'a self,
         path: &'a str,
@@ -131,11 +136,13 @@ pub struct Limits {
     pub cpus: f64,
     pub memory_bytes: u64,
     pub pids: u32,
-    /// Of everything written; enforced where the driver can (`process`: yes; `docker`: by some storage drivers only).
+    /// Of everything written; enforced where the driver can (`process`: yes; `docker`: by some
+    /// storage drivers only).
     pub storage_bytes: u64,
 }
 
-/// Whose a container, network, volume or control group is. Written on every one of them, with the prefix `orcapack.`.
+/// Whose a container, network, volume or control group is. Written on every one of them, with the
+/// prefix `orcapack.`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Labels {
     /// The run's name and a random part, so that two runs of one name never meet.
@@ -221,7 +228,8 @@ pub enum Exit {
     Signal(i32),
     /// Killed at its time limit, with its whole process tree.
     TimedOut,
-    /// The kernel killed a process of this sandbox for memory while the command ran, and the command failed.
+    /// The kernel killed a process of this sandbox for memory while the command ran, and the
+    /// command failed.
     OutOfMemory,
 }
 
@@ -265,7 +273,8 @@ impl SandboxError {
 }
 
 impl ExecRequest {
-    /// A command with no input, the image's user and directory, and a bound of 64 KiB on its output.
+    /// A command with no input, the image's user and directory, and a bound of 64 KiB on its
+    /// output.
     pub fn new<const N: usize>(argv: [&str; N], time_limit: Duration) -> Self {
         Self {
             argv: argv.map(str::to_owned).to_vec(),

@@ -1,8 +1,10 @@
-//! When an environment may be started: a limit on concurrent starts, a limit on their rate, and a breaker.
+//! When an environment may be started: a limit on concurrent starts, a limit on their rate, and a
+//! breaker.
 //!
-//! A pure state machine: it reads no clock and does no I/O. An engine does a fixed amount of work per second however
-//! many starts it is given at once (on two cores 2.8 trials/s at 16 and at 64 at a time); more only lengthens the
-//! queue inside it, where nobody can see it. So the queue is kept here, and starts are let through near the core count.
+//! A pure state machine: it reads no clock and does no I/O. An engine does a fixed amount of work
+//! per second however many starts it is given at once (on two cores 2.8 trials/s at 16 and at 64 at
+//! a time); more only lengthens the queue inside it, where nobody can see it. So the queue is kept
+//! here, and starts are let through near the core count.
 
 use std::time::{Duration, Instant};
 
@@ -90,8 +92,8 @@ impl StartGate {
         Admission::Go
     }
 
-    /// A start ended, well or not; what the engine had to do with it comes by [`Self::succeeded`] and
-    /// [`Self::engine_failed`] before.
+    /// A start ended, well or not; what the engine had to do with it comes by [`Self::succeeded`]
+    /// and [`Self::engine_failed`] before.
     pub fn ended(&mut self) {
         debug_assert!(self.under_way > 0, "more starts ended than began");
         self.under_way = self.under_way.saturating_sub(1);

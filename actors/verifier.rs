@@ -1,7 +1,8 @@
 //! Runs a task's hidden tests in an environment and reads the report they leave.
 //!
-//! What a `shared` verifier does not protect from: an agent that was root and replaced the programs that the tests
-//! use. A task whose tests must not trust the agent's container says `environment_mode = "separate"`.
+//! What a `shared` verifier does not protect from: an agent that was root and replaced the programs
+//! that the tests use. A task whose tests must not trust the agent's container says
+//! `environment_mode = "separate"`.
 
 use std::time::Duration;
 
@@ -25,12 +26,13 @@ pub struct Record {
     pub output: ExecOutput,
 }
 
-/// What was in a new environment at the places where an agent could plant something to mislead the tests.
+/// What was in a new environment at the places where an agent could plant something to mislead the
+/// tests.
 #[derive(Debug)]
 pub struct Baseline(Vec<u8>);
 
-/// Makes the folders that agents and verifiers expect, and takes the baseline. The first thing done in an
-/// environment.
+/// Makes the folders that agents and verifiers expect, and takes the baseline. The first thing done
+/// in an environment.
 ///
 /// # Errors
 /// Class `image` where its shell cannot do that much.
@@ -49,7 +51,8 @@ pub async fn prepare(environment: &Environment) -> Result<Baseline, SandboxError
 /// Cleans up what could mislead the tests, uploads them, runs them, and grades.
 ///
 /// # Errors
-/// Only where the infrastructure failed. Tests that fail, crash, hang or leave no report are a verdict.
+/// Only where the infrastructure failed. Tests that fail, crash, hang or leave no report are a
+/// verdict.
 pub async fn run(
     environment: &Environment,
     baseline: &Baseline,

@@ -1,8 +1,8 @@
 //! `orcapack tasks check`: admits or quarantines tasks on trials that are really run.
 //!
 //! Every task is tried by nobody, by its own solution three times, and by each of its known wrong
-//! solutions; the rule over the outcomes is [`orcapack_tasks::admission`]'s. The trials of all tasks
-//! run side by side on the engine that `eval` uses, with a ledger that nobody keeps.
+//! solutions; the rule over the outcomes is [`orcapack_tasks::admission`]'s. The trials of all
+//! tasks run side by side on the engine that `eval` uses, with a ledger that nobody keeps.
 
 use std::fs;
 use std::path::Path;

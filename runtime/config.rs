@@ -1,8 +1,8 @@
 //! The configuration of `eval`: every key, its unit, its default and its range.
 //!
 //! [`EvalConfig::read`] lays what a TOML document says over a base, within the ranges of
-//! `config_read.rs`; [`EvalConfig::to_toml`] writes the effective configuration, and that reads back
-//! as itself. Where the layers come from is [`crate::config_layers`]'s matter.
+//! `config_read.rs`; [`EvalConfig::to_toml`] writes the effective configuration, and that reads
+//! back as itself. Where the layers come from is [`crate::config_layers`]'s matter.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,7 +1,8 @@
-//! The coordinator actor: lets the ledger decide, the store commit, and only then the rollouts start.
+//! The coordinator actor: lets the ledger decide, the store commit, and only then the rollouts
+//! start.
 //!
-//! One loop over one closed set of messages. The order on which AC-1 rests is in [`State::fill`] and
-//! [`State::report`]: every record goes to the store, and what follows from it comes back as
+//! One loop over one closed set of messages. The order on which AC-1 rests is in [`State::fill`]
+//! and [`State::report`]: every record goes to the store, and what follows from it comes back as
 //! [`Message::Committed`].
 
 use std::path::PathBuf;
@@ -212,7 +213,8 @@ impl Actor for CoordinatorActor {
 }
 
 impl State {
-    /// Assigns as many rollouts as there are free slots, and commits that before they are dispatched (AC-1).
+    /// Assigns as many rollouts as there are free slots, and commits that before they are
+    /// dispatched (AC-1).
     fn fill(&mut self, myself: &ActorRef<Message>) {
         if self.draining {
             return;
@@ -232,7 +234,8 @@ impl State {
         self.set_alarm(myself);
     }
 
-    /// Books the end of an attempt. Its slot is free at once, but nothing that follows happens before the commit.
+    /// Books the end of an attempt. Its slot is free at once, but nothing that follows happens
+    /// before the commit.
     fn report(&mut self, myself: &ActorRef<Message>, report: AttemptReport) {
         let Assignment { rollout, fence, .. } = report.assignment;
         if let Outcome::InfrastructureFailure { class, message } = &report.outcome {

@@ -1,6 +1,7 @@
 //! Runs a set of rollouts on this node from start to end: ledger, actors, progress, signals, sweep.
 //!
-//! `eval` and `tasks check` are two users of it: they differ in who solves the tasks, and in what they print.
+//! `eval` and `tasks check` are two users of it: they differ in who solves the tasks, and in what
+//! they print.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -89,8 +90,8 @@ impl Engine<'_> {
     }
 }
 
-/// Publishes the status until the run has ended. The first signal drains, a second one, or the drain's time limit,
-/// ends what runs; further ones change nothing.
+/// Publishes the status until the run has ended. The first signal drains, a second one, or the
+/// drain's time limit, ends what runs; further ones change nothing.
 async fn watch_run(
     node: &Node,
     signals: &mut Signals,

@@ -23,7 +23,8 @@ use crate::{engine, output, report, sandboxes, store_rows, summary_rows, table, 
 /// Of a table where there is no terminal: what fits a log.
 const LOG_WIDTH: u16 = 120;
 
-/// Reads and checks everything, then runs it; nothing is created before all of the input is known to be good.
+/// Reads and checks everything, then runs it; nothing is created before all of the input is known
+/// to be good.
 ///
 /// # Errors
 /// See [`Exit`].
@@ -39,7 +40,8 @@ pub fn run(args: &EvalArgs, host: &Host) -> Result<Exit, Failure> {
     runtime.block_on(evaluate(args, &plan, rollouts))
 }
 
-/// Sample by sample over all tasks, so that every image is wanted early and its builds overlap with rollouts.
+/// Sample by sample over all tasks, so that every image is wanted early and its builds overlap with
+/// rollouts.
 fn rollouts(plan: &Plan) -> Result<Vec<Rollout>, Failure> {
     let kind = plan.config.agent.kind;
     let tasks: Vec<Arc<Task>> = plan.set.tasks.iter().cloned().map(Arc::new).collect();

@@ -1,15 +1,16 @@
 //! The ledger: what was assigned, how it ended, and what has to happen next. A pure state machine.
 //!
-//! Events go in ([`Ledger::assign`], [`Ledger::report`], [`Ledger::interrupt`]), [`Record`]s come out. The records
-//! are committed by the [store](crate::store) before anything that follows from them is done.
+//! Events go in ([`Ledger::assign`], [`Ledger::report`], [`Ledger::interrupt`]), [`Record`]s come
+//! out. The records are committed by the [store](crate::store) before anything that follows from
+//! them is done.
 //!
-//! - AC-1: `assign` gives an [`Record::Assigned`] to commit before the attempt is dispatched; `report` gives a
-//!   [`Record::Terminal`] to commit before the result counts.
-//! - AC-2: a rollout gets exactly one `Terminal`; an infrastructure failure has no reward and is retried within the
-//!   limit of its class.
+//! - AC-1: `assign` gives an [`Record::Assigned`] to commit before the attempt is dispatched;
+//!   `report` gives a [`Record::Terminal`] to commit before the result counts.
+//! - AC-2: a rollout gets exactly one `Terminal`; an infrastructure failure has no reward and is
+//!   retried within the limit of its class.
 //! - AC-3: a report whose fence is not the current one is refused ([`Stale`]).
-//! - AC-4: the rollouts of a task are a group. A lost member alone is run again; a group whose image cannot be made
-//!   is cancelled once, as a whole.
+//! - AC-4: the rollouts of a task are a group. A lost member alone is run again; a group whose
+//!   image cannot be made is cancelled once, as a whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -63,7 +64,8 @@ pub struct Stale {
 #[derive(Clone, Debug, Default)]
 pub struct Past {
     pub attempts: Vec<PastAttempt>,
-    /// The rewards of the rollouts that have their terminal record; `None` after an infrastructure failure.
+    /// The rewards of the rollouts that have their terminal record; `None` after an infrastructure
+    /// failure.
     pub ended: BTreeMap<u32, Option<f64>>,
 }
 
@@ -114,8 +116,8 @@ enum State {
 }
 
 impl Ledger {
-    /// A ledger of rollouts `0..groups.len()`, where `groups[i]` is the group of rollout `i`. The order is that of
-    /// assignment.
+    /// A ledger of rollouts `0..groups.len()`, where `groups[i]` is the group of rollout `i`. The
+    /// order is that of assignment.
     pub fn new(groups: Vec<u32>, limits: RetryLimits) -> Self {
         let rollouts = vec![Rollout::default(); groups.len()];
         let ready = (0..).zip(&groups).map(|(rollout, _)| rollout).collect();
@@ -131,7 +133,8 @@ impl Ledger {
         }
     }
 
-    /// Goes on where a past process stopped. What was running then is interrupted: the records say so.
+    /// Goes on where a past process stopped. What was running then is interrupted: the records say
+    /// so.
     pub fn resume(&mut self, past: &Past) -> Vec<Record> {
         let mut records = Vec::new();
         for &PastAttempt { rollout, attempt, fence, end } in &past.attempts {
@@ -154,7 +157,8 @@ impl Ledger {
         records
     }
 
-    /// Starts the next rollout that may start at `now`: its number, attempt and fence, and the record of it.
+    /// Starts the next rollout that may start at `now`: its number, attempt and fence, and the
+    /// record of it.
     pub fn assign(&mut self, now: Instant) -> Option<(u32, u32, u64, Record)> {
         while let Some(&(at, rollout)) = self.backing_off.first()
             && at <= now
@@ -206,7 +210,8 @@ impl Ledger {
         Ok(records)
     }
 
-    /// The attempt with this fence was stopped before its end, by no fault of its own; it may start again at once.
+    /// The attempt with this fence was stopped before its end, by no fault of its own; it may start
+    /// again at once.
     ///
     /// # Errors
     /// [`Stale`], and nothing changes.
@@ -251,7 +256,8 @@ impl Ledger {
         Record::Terminal { rollout, attempt: state.attempts, outcome }
     }
 
-    /// Ends the pending members of a group whose image cannot be made: they could only fail the same way.
+    /// Ends the pending members of a group whose image cannot be made: they could only fail the
+    /// same way.
     fn cancel_group(&mut self, rollout: u32, outcome: &Outcome, records: &mut Vec<Record>) {
         let group = self.group_of[rollout as usize];
         let members = (0..).zip(&self.group_of).filter(|(_, of)| **of == group);

@@ -146,8 +146,8 @@ impl Disk {
 }
 
 proptest! {
-    /// AC-1, AC-2, AC-3: whatever happens in whatever order, crashes included, every rollout ends once and no
-    /// fence is given twice.
+    /// AC-1, AC-2, AC-3: whatever happens in whatever order, crashes included, every rollout ends
+    /// once and no fence is given twice.
     #[test]
     fn every_rollout_ends_exactly_once(
         groups in proptest::collection::vec(0..3u32, 1..12),

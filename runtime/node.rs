@@ -1,4 +1,5 @@
-//! One node: the root of the supervision tree, and the order in which its parts come up and go down.
+//! One node: the root of the supervision tree, and the order in which its parts come up and go
+//! down.
 //!
 //! ```text
 //! NodeActor
@@ -7,8 +8,8 @@
 //! ├─ Reaper
 //! └─ Coordinator (ledger, store)
 //! ```
-//! The children hold state that no restart could give back, so the end of one ends the node; the ledger and
-//! the sweep by labels are what a new process starts from.
+//! The children hold state that no restart could give back, so the end of one ends the node; the
+//! ledger and the sweep by labels are what a new process starts from.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,7 +60,8 @@ pub struct Node {
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 
 impl Node {
-    /// Sweeps what earlier incarnations of this run left, then starts everything; rollouts begin at once.
+    /// Sweeps what earlier incarnations of this run left, then starts everything; rollouts begin at
+    /// once.
     ///
     /// # Errors
     /// Where the sweep fails (the engine is away), or the actor system refuses.
@@ -124,13 +126,14 @@ impl Node {
         self.coordinator.drain();
     }
 
-    /// Ends what runs, now. Only after [`Self::drain`], so that it counts as interrupted and can be resumed.
+    /// Ends what runs, now. Only after [`Self::drain`], so that it counts as interrupted and can be
+    /// resumed.
     pub fn kill_rollouts(&self) {
         self.rollouts.kill_all();
     }
 
-    /// Takes the node down and leaves nothing of its run in the engine (AC-6): what the sweep still had to
-    /// remove is its answer, and is nothing when every actor did its duty.
+    /// Takes the node down and leaves nothing of its run in the engine (AC-6): what the sweep still
+    /// had to remove is its answer, and is nothing when every actor did its duty.
     ///
     /// # Errors
     /// When the engine cannot be asked.

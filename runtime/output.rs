@@ -27,8 +27,8 @@ pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     print(&format!("{text}\n"))
 }
 
-/// Rows under a header, columns apart by two spaces, lines without trailing blanks. Cells are broken
-/// into lines where the table would be wider than `width`.
+/// Rows under a header, columns apart by two spaces, lines without trailing blanks. Cells are
+/// broken into lines where the table would be wider than `width`.
 pub fn table<const N: usize>(
     header: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,

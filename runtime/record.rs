@@ -28,7 +28,8 @@ pub fn trajectory_name(rollout: u32, attempt: u32) -> String {
 }
 
 impl Folders {
-    /// The files of an attempt, for the ledger's writer to write before it commits the attempt's end.
+    /// The files of an attempt, for the ledger's writer to write before it commits the attempt's
+    /// end.
     pub fn files(&self, report: &AttemptReport) -> Vec<(PathBuf, Vec<u8>)> {
         let (rollout, attempt) = (report.assignment.rollout, report.assignment.attempt);
         let log = self.logs.join(format!("attempt_{rollout}.{attempt}.log"));

@@ -1,8 +1,9 @@
 //! The ledger's store: SQLite in WAL mode behind one writer thread.
 //!
-//! The thread takes every job that is waiting, commits them in one transaction (one `fsync` for all: group commit),
-//! and only then runs their continuations. So whatever follows from a record happens after it is on disk (AC-1).
-//! `run.db` is plain SQLite, for users to query; its tables are documented in `schema.sql`.
+//! The thread takes every job that is waiting, commits them in one transaction (one `fsync` for
+//! all: group commit), and only then runs their continuations. So whatever follows from a record
+//! happens after it is on disk (AC-1). `run.db` is plain SQLite, for users to query; its tables are
+//! documented in `schema.sql`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,8 @@ use crate::store_rows::OutcomeRow;
 
 /// Raised when `schema.sql` changes in a way that older programs cannot read.
 const SCHEMA_VERSION: i64 = 1;
-/// Jobs waiting for the writer. Each attempt has at most a few under way, so this is only reached by a stuck disk.
+/// Jobs waiting for the writer. Each attempt has at most a few under way, so this is only reached
+/// by a stuck disk.
 const JOBS_MAX: usize = 4096;
 const JOBS_PER_TRANSACTION_MAX: usize = 256;
 

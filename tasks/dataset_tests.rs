@@ -93,7 +93,8 @@ fn a_manifest_names_the_set_and_holds_its_tasks_to_their_digests() {
 
 #[test]
 fn a_harbor_tasks_package_digest_is_harbors() {
-    // Computed with coreutils: `printf '%s\0%s\n' PATH SHA256` for each file in order, through sha256sum.
+    // Computed with coreutils: `printf '%s\0%s\n' PATH SHA256` for each file in order, through
+    // sha256sum.
     let fixture = Fixture::harbor("a").file("a/known-bad/x.sh", "not packaged");
     let task = harbor::read(&fixture.at("a"), &|_| None).unwrap();
     insta::assert_snapshot!(crate::manifest::package_digest(&task).unwrap(), @r"sha256:d5ad2be2a866e534fb00ff28035f98c6f71a2f2b5547ff0f366368d459fc9656");

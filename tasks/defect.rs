@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 /// One fault in a file that a user wrote: a config, a task, a data set, a report.
 ///
-/// Printed as `FILE:LINE: KEY: expected EXPECTED, found FOUND`; the parts that are unknown are left out.
+/// Printed as `FILE:LINE: KEY: expected EXPECTED, found FOUND`; the parts that are unknown are left
+/// out.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Defect {
     pub file: PathBuf,
@@ -54,7 +55,8 @@ impl fmt::Display for Defect {
     }
 }
 
-/// Everything that is wrong with an input, so that a user mends it in one go. Never empty as an error.
+/// Everything that is wrong with an input, so that a user mends it in one go. Never empty as an
+/// error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Defects(pub Vec<Defect>);
 

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-/// Regular files by relative path with `/` between the parts, sorted; no links, no `..`, no empty folders.
+/// Regular files by relative path with `/` between the parts, sorted; no links, no `..`, no empty
+/// folders.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileTree {
     files: BTreeMap<String, FileEntry>,

@@ -1,11 +1,13 @@
 //! What a task is.
 //!
-//! This crate knows the formats in which terminal tasks are written, and everything about a task that needs no
-//! container: reading and refusing, selecting, admitting, grading rules, and the records of what happened.
-//! It does no I/O beyond reading and writing task files, starts no process, and knows no other crate of Orcapack.
+//! This crate knows the formats in which terminal tasks are written, and everything about a task
+//! that needs no container: reading and refusing, selecting, admitting, grading rules, and the
+//! records of what happened. It does no I/O beyond reading and writing task files, starts no
+//! process, and knows no other crate of Orcapack.
 //!
 //! - [`Task`] is the one shape that every format is read into; [`FileTree`] holds its files.
-//! - [`dataset::load`] reads a data set and reports every [`Defect`] in it at once; the good tasks go on.
+//! - [`dataset::load`] reads a data set and reports every [`Defect`] in it at once; the good tasks
+//!   go on.
 //! - [`grading`] turns a verifier's report into a reward; [`outcome`] names how a rollout can end.
 
 pub mod admission;

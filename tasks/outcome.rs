@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// The terminal record of an attempt. Exactly one of these per attempt, and one final one per rollout.
+/// The terminal record of an attempt. Exactly one of these per attempt, and one final one per
+/// rollout.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Outcome {
@@ -10,7 +11,8 @@ pub enum Outcome {
     Graded { reward: f64 },
     /// The agent gave up, ran out of its budget, or refused. Graded all the same.
     AgentFailure { failure: AgentFailure, reward: f64 },
-    /// Not the agent's doing: never a reward, retried within its class's limit, left out of advantages.
+    /// Not the agent's doing: never a reward, retried within its class's limit, left out of
+    /// advantages.
     InfrastructureFailure { class: FailureClass, message: String },
 }
 

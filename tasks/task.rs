@@ -8,7 +8,8 @@ use crate::file_tree::{Digest, FileTree};
 
 /// One terminal task: instruction, environment, hidden tests, and where there is one, a solution.
 ///
-/// A task is whole once it exists: readers refuse what is missing, so nothing here is checked again later.
+/// A task is whole once it exists: readers refuse what is missing, so nothing here is checked again
+/// later.
 #[derive(Clone, Debug)]
 pub struct Task {
     /// Unique in its data set: `org/name` in Harbor's manner, or the name of the task's folder.
@@ -26,9 +27,11 @@ pub struct Task {
     /// At least one; the single step of a plain task has an empty name.
     pub steps: Vec<Step>,
     pub reward_strategy: RewardStrategy,
-    /// Plausible wrong solutions, which admission demands to fail: name and files, `solve.sh` among them.
+    /// Plausible wrong solutions, which admission demands to fail: name and files, `solve.sh` among
+    /// them.
     pub known_bad: Vec<(String, FileTree)>,
-    /// Leave the agent's background processes alive for the verifier (default: all are stopped first).
+    /// Leave the agent's background processes alive for the verifier (default: all are stopped
+    /// first).
     pub keep_processes: bool,
 }
 
@@ -94,7 +97,8 @@ pub struct Step {
     pub healthcheck: Option<Healthcheck>,
     /// The steps after this one are only run when its reward is at least this.
     pub min_reward: Option<f64>,
-    /// Paths in the environment that are copied over to a separate verifier, and kept in the run's directory.
+    /// Paths in the environment that are copied over to a separate verifier, and kept in the run's
+    /// directory.
     pub artifacts: Vec<String>,
 }
 

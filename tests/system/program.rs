@@ -265,7 +265,7 @@ impl Running<'_> {
             let ended = self.child.try_wait().unwrap();
             assert!(ended.is_none(), "ended before {what}: {ended:?}\n{}", self.world.said());
             assert!(begin.elapsed() < PATIENCE, "still not {what}\n{}", self.world.said());
-            // Between two looks.
+            // Another process, whose deeds can only be looked for: polled.
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -277,7 +277,7 @@ impl Running<'_> {
                 break status;
             }
             assert!(begin.elapsed() < PATIENCE, "it does not end\n{}", self.world.said());
-            // Between two looks.
+            // The standard library waits for a child without a limit only: polled.
             std::thread::sleep(Duration::from_millis(5));
         };
         Ended {

@@ -80,7 +80,9 @@ fn programs_do_not_unwrap() {
 /// another. Those that remain have a comment above them, or in their line, that says why.
 #[test]
 fn sleeps_in_tests_say_why() {
-    let sources = rust();
+    let mut sources = rust();
+    // Which speaks of sleeps and has none.
+    sources.retain(|source| source.path != file!());
     let faults = sources.iter().flat_map(|source| {
         let lines: Vec<&str> = source.text.lines().collect();
         let sleeps = source.tests().filter(|(_, line)| is_sleep(line));
