@@ -223,14 +223,19 @@ impl World {
     /// Whatever is left of a run's sandboxes on this machine.
     pub fn left_of(&self, run: &str) -> Vec<String> {
         match self.sandbox.as_str() {
-            "docker" => ["container", "network", "volume"]
-                .iter()
-                .flat_map(|kind| {
-                    let all: &[&str] = if *kind == "container" { &["-a"] } else { &[] };
-                    let filter = format!("label=orcapack.run={run}");
-                    docker(&[&[*kind, "ls", "-q", "--filter", &filter], all].concat())
-                })
-                .collect(),
+            // What has no name is gone: a trace that an engine can keep in its list until it ends.
+            "docker" => [
+                ("container", &["--all", "--format", "{{.Names}}"][..]),
+                ("network", &["--format", "{{.Name}}"]),
+                ("volume", &["--format", "{{.Name}}"]),
+            ]
+            .iter()
+            .flat_map(|(kind, how)| {
+                let filter = format!("label=orcapack.run={run}");
+                docker(&[&[kind, "ls", "--filter", &filter][..], how].concat())
+            })
+            .filter(|name| !name.is_empty())
+            .collect(),
             _ => [states(&self.path("cache")), groups(run), processes(run)].concat(),
         }
     }
