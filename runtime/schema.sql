@@ -21,7 +21,8 @@ CREATE TABLE attempts (
     attempt     INTEGER NOT NULL, -- 1 is the first
     fence       INTEGER NOT NULL UNIQUE,
     incarnation INTEGER NOT NULL REFERENCES incarnations,
-    state       TEXT NOT NULL CHECK (state IN ('assigned', 'ended', 'interrupted')),
+    -- Not `state IN (...)`: that makes SQLite build a table of the three words for every row.
+    state       TEXT NOT NULL CHECK (state = 'assigned' OR state = 'ended' OR state = 'interrupted'),
     assigned_ms INTEGER NOT NULL,
     started_ms  INTEGER,
     ended_ms    INTEGER,

@@ -181,18 +181,11 @@ fn write_entry(
             transaction.prepare_cached(sql)?.execute(values)?;
         }
         Record::AttemptEnded { fence, outcome, .. } => {
-            let sql = "UPDATE attempts SET state = 'ended', ended_ms = ?, outcome = ?, reward = ?,
-                       class = ?, message = ? WHERE fence = ?";
-            let row = OutcomeRow::from(outcome);
-            let ended = unix_ms(SystemTime::now());
-            let values =
-                params![ended, row.outcome, row.reward, row.class, row.message, db_int(*fence)];
-            transaction.prepare_cached(sql)?.execute(values)?;
+            write_end(transaction, *fence, "ended", &OutcomeRow::from(outcome), details.as_ref())?;
         }
         Record::Interrupted { fence, .. } => {
-            let sql = "UPDATE attempts SET state = 'interrupted', ended_ms = ? WHERE fence = ?";
-            let values = params![unix_ms(SystemTime::now()), db_int(*fence)];
-            transaction.prepare_cached(sql)?.execute(values)?;
+            let row = OutcomeRow::default();
+            write_end(transaction, *fence, "interrupted", &row, details.as_ref())?;
         }
         Record::Terminal { rollout, attempt, outcome } => {
             let sql =
@@ -205,27 +198,33 @@ fn write_entry(
             transaction.prepare_cached(sql)?.execute(values)?;
         }
     }
-    match (record, details) {
-        (Record::AttemptEnded { fence, .. } | Record::Interrupted { fence, .. }, Some(details)) => {
-            write_details(transaction, *fence, details)
-        }
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
-fn write_details(
+/// The end of an attempt, in one statement: its row is looked up and written once.
+fn write_end(
     transaction: &Transaction<'_>,
     fence: u64,
-    details: &Details,
+    state: &str,
+    row: &OutcomeRow,
+    details: Option<&Details>,
 ) -> rusqlite::Result<()> {
-    let sql = "UPDATE attempts SET started_ms = ?, wall_sec = ?, queue_sec = ?, image_sec = ?,
-               create_sec = ?, exec_sec = ?, model_sec = ?, grade_sec = ?, cleanup_sec = ?, note = ?
+    let sql = "UPDATE attempts SET state = ?, ended_ms = ?, outcome = ?, reward = ?, class = ?,
+               message = ?, note = ?, started_ms = ?, wall_sec = ?, queue_sec = ?, image_sec = ?,
+               create_sec = ?, exec_sec = ?, model_sec = ?, grade_sec = ?, cleanup_sec = ?
                WHERE fence = ?";
     let [queue, image, create, exec, model, grade, cleanup] =
-        Phase::ALL.map(|phase| details.phases.get(phase).as_secs_f64());
+        Phase::ALL.map(|phase| details.map(|details| details.phases.get(phase).as_secs_f64()));
     transaction.prepare_cached(sql)?.execute(params![
-        unix_ms(details.started),
-        details.wall.as_secs_f64(),
+        state,
+        unix_ms(SystemTime::now()),
+        row.outcome,
+        row.reward,
+        row.class,
+        row.message,
+        details.and_then(|details| details.note.as_deref()),
+        details.map(|details| unix_ms(details.started)),
+        details.map(|details| details.wall.as_secs_f64()),
         queue,
         image,
         create,
@@ -233,7 +232,6 @@ fn write_details(
         model,
         grade,
         cleanup,
-        details.note,
         db_int(fence)
     ])?;
     Ok(())

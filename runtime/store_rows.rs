@@ -80,7 +80,8 @@ pub fn read(path: &Path) -> Result<(Vec<AttemptRow>, Vec<ResultRow>), StoreError
     Ok((attempts, results))
 }
 
-/// An outcome as columns.
+/// An outcome as columns; none of them where an attempt was interrupted.
+#[derive(Default)]
 pub(crate) struct OutcomeRow {
     pub outcome: Option<String>,
     pub reward: Option<f64>,
