@@ -87,13 +87,19 @@ pub const PLANTED: [Planted; 5] = [
     },
 ];
 
+/// Of both scripts, about; they are made for every environment.
+const SCRIPT_BYTES: usize = 4096;
+
 /// A `sh` script that prints those of [`PLANTED`] that exist under `root`, each ended by a NUL.
 ///
 /// `root` is empty inside of an environment. What it prints before any agent has started is the
 /// image's own, and the same for every environment of that image.
 pub fn listing_script(root: &str) -> String {
     let print = "printf '%s\\0' \"$p\"";
-    PLANTED.iter().map(|planted| planted.each(root, print)).collect()
+    let mut script = String::with_capacity(SCRIPT_BYTES);
+    let root = quoted(root);
+    PLANTED.iter().for_each(|planted| planted.each(&mut script, &root, print));
+    script
 }
 
 /// A `sh` script that makes the way free for the tests: empties [`EMPTIED`] and removes those of
@@ -103,7 +109,8 @@ pub fn listing_script(root: &str) -> String {
 /// To be run by root, after the agent's processes have been stopped.
 pub fn cleaning_script(root: &str, own: &[u8]) -> String {
     let emptied = EMPTIED.map(|(folder, _)| quoted(&format!("{root}{folder}"))).join(" ");
-    let mut script = format!("rm -rf -- {emptied} && mkdir -p -- {emptied} || exit 1\n");
+    let mut script = String::with_capacity(SCRIPT_BYTES);
+    script.extend(["rm -rf -- ", &emptied, " && mkdir -p -- ", &emptied, " || exit 1\n"]);
     let own: Vec<String> = own
         .split(|byte| *byte == 0)
         .filter(|path| !path.is_empty())
@@ -113,20 +120,26 @@ pub fn cleaning_script(root: &str, own: &[u8]) -> String {
     let remove = format!(
         "case \"$p\" in {keep}*) rm -rf -- \"$p\" && printf '%s\\0' \"$p\" || exit 1;; esac"
     );
-    script.extend(PLANTED.iter().map(|planted| planted.each(root, &remove)));
+    let root = quoted(root);
+    PLANTED.iter().for_each(|planted| planted.each(&mut script, &root, &remove));
     script
 }
 
 impl Planted {
-    /// One `for` loop of `sh` that does `action` on every file `$p` that is there.
-    fn each(&self, root: &str, action: &str) -> String {
-        let root = quoted(root);
-        let paths: Vec<_> = self.paths.iter().map(|path| format!("{root}{path}")).collect();
-        let test = match self.holding {
-            None => "[ -e \"$p\" ] || [ -L \"$p\" ]".to_owned(),
-            Some(pattern) => format!("[ -f \"$p\" ] && grep -q '{pattern}' \"$p\""),
-        };
-        format!("for p in {}; do if {test}; then {action}; fi; done\n", paths.join(" "))
+    /// Adds one `for` loop of `sh` that does `action` on every file `$p` that is there under `root`,
+    /// which is quoted.
+    fn each(&self, script: &mut String, root: &str, action: &str) {
+        script.push_str("for p in");
+        for path in self.paths {
+            script.extend([" ", root, path]);
+        }
+        match self.holding {
+            None => script.push_str("; do if [ -e \"$p\" ] || [ -L \"$p\" ]"),
+            Some(pattern) => {
+                script.extend(["; do if [ -f \"$p\" ] && grep -q '", pattern, "' \"$p\""]);
+            }
+        }
+        script.extend(["; then ", action, "; fi; done\n"]);
     }
 }
 
