@@ -7,6 +7,9 @@ use orcapack_tasks::FileTree;
 /// At most what the archive of one small file is larger than the file.
 pub const OVERHEAD_BYTES: u64 = 8 << 10;
 
+/// The two empty blocks at an archive's end.
+const END_BYTES: usize = 1024;
+
 const MODE_FILE: u32 = 0o644;
 const MODE_EXECUTABLE: u32 = 0o755;
 
@@ -15,7 +18,8 @@ const MODE_EXECUTABLE: u32 = 0o755;
 /// # Errors
 /// Where a file on disk is gone or has changed since its task was read.
 pub fn of_tree(tree: &FileTree) -> io::Result<Vec<u8>> {
-    let mut archive = tar::Builder::new(Vec::new());
+    let capacity = tree.iter().map(|(_, entry)| room(entry.len)).sum::<usize>() + END_BYTES;
+    let mut archive = tar::Builder::new(Vec::with_capacity(capacity));
     for (path, entry) in tree.iter() {
         let mode = if entry.executable { MODE_EXECUTABLE } else { MODE_FILE };
         append(&mut archive, path, &entry.read()?, mode)?;
@@ -25,7 +29,8 @@ pub fn of_tree(tree: &FileTree) -> io::Result<Vec<u8>> {
 
 /// One file as a tar archive.
 pub fn of_file(name: &str, bytes: &[u8]) -> Vec<u8> {
-    let mut archive = tar::Builder::new(Vec::new());
+    let capacity = room(bytes.len() as u64) + END_BYTES;
+    let mut archive = tar::Builder::new(Vec::with_capacity(capacity));
     // Writing into memory fails only for a name that tar cannot hold, and then the archive is
     // empty.
     let _ = append(&mut archive, name, bytes, MODE_FILE);
@@ -48,6 +53,11 @@ pub fn file_of(archive: &[u8]) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     entry.read_to_end(&mut bytes)?;
     Ok(Some(bytes))
+}
+
+/// What a file of `len` bytes takes, with its header; a long path takes more.
+fn room(len: u64) -> usize {
+    512 + len.next_multiple_of(512) as usize
 }
 
 fn append(

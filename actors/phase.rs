@@ -67,12 +67,44 @@ impl PhaseTimes {
 
 /// How many attempts are in each phase now, how many environments are alive, and what everyone
 /// waits for. Shared by all attempts of a node; every update is one atomic operation.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Board {
-    in_phase: [AtomicI64; Phase::ALL.len()],
-    environments: AtomicI64,
+    in_phase: [Gauged; Phase::ALL.len()],
+    environments: Gauged,
     environments_peak: AtomicI64,
     waiting: Mutex<Option<Waiting>>,
+}
+
+/// A number, and the metric that shows it. Finding a metric by its name costs more than all else
+/// that a board does, so it is found once, in the recorder that there is when the board is made.
+#[derive(Debug)]
+struct Gauged {
+    value: AtomicI64,
+    gauge: metrics::Gauge,
+}
+
+impl Gauged {
+    fn new(gauge: metrics::Gauge) -> Self {
+        Self { value: AtomicI64::new(0), gauge }
+    }
+
+    fn add(&self, change: i64) -> i64 {
+        let now = self.value.fetch_add(change, Ordering::Relaxed) + change;
+        self.gauge.set(now as f64);
+        now
+    }
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        let gauge = |phase: Phase| metrics::gauge!("orcapack_attempts", "phase" => phase.as_str());
+        Self {
+            in_phase: Phase::ALL.map(|phase| Gauged::new(gauge(phase))),
+            environments: Gauged::new(metrics::gauge!("orcapack_environments")),
+            environments_peak: AtomicI64::new(0),
+            waiting: Mutex::default(),
+        }
+    }
 }
 
 /// "Waiting for X since T".
@@ -84,11 +116,11 @@ pub struct Waiting {
 
 impl Board {
     pub fn in_phase(&self, phase: Phase) -> u64 {
-        count(&self.in_phase[phase as usize])
+        count(&self.in_phase[phase as usize].value)
     }
 
     pub fn environments(&self) -> u64 {
-        count(&self.environments)
+        count(&self.environments.value)
     }
 
     /// The most environments that were alive at one time.
@@ -105,19 +137,15 @@ impl Board {
     }
 
     pub(crate) fn environment_up(&self) {
-        let now = self.environments.fetch_add(1, Ordering::Relaxed) + 1;
-        self.environments_peak.fetch_max(now, Ordering::Relaxed);
-        metrics::gauge!("orcapack_environments").set(now as f64);
+        self.environments_peak.fetch_max(self.environments.add(1), Ordering::Relaxed);
     }
 
     pub(crate) fn environment_down(&self) {
-        let now = self.environments.fetch_sub(1, Ordering::Relaxed) - 1;
-        metrics::gauge!("orcapack_environments").set(now as f64);
+        self.environments.add(-1);
     }
 
     fn add(&self, phase: Phase, change: i64) {
-        let now = self.in_phase[phase as usize].fetch_add(change, Ordering::Relaxed) + change;
-        metrics::gauge!("orcapack_attempts", "phase" => phase.as_str()).set(now as f64);
+        self.in_phase[phase as usize].add(change);
     }
 }
 

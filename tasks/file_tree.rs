@@ -13,7 +13,8 @@ use sha2::{Digest as _, Sha256};
 /// folders.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileTree {
-    files: BTreeMap<String, FileEntry>,
+    /// Shared: every attempt has a clone of what its image is made from.
+    files: Arc<BTreeMap<String, FileEntry>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,12 +41,12 @@ impl FileTree {
             digest: Sha256::digest(bytes).into(),
             len: bytes.len() as u64,
         };
-        self.files.insert(path.into(), entry);
+        Arc::make_mut(&mut self.files).insert(path.into(), entry);
     }
 
     /// Adds an entry as it is; readers of folders use it for files that stay on disk.
     pub fn insert_entry(&mut self, path: impl Into<String>, entry: FileEntry) {
-        self.files.insert(path.into(), entry);
+        Arc::make_mut(&mut self.files).insert(path.into(), entry);
     }
 
     pub fn get(&self, path: &str) -> Option<&FileEntry> {
@@ -62,7 +63,8 @@ impl FileTree {
 
     /// Puts the files of `upper` over these; those of the same path are replaced.
     pub fn overlay(&mut self, upper: &Self) {
-        self.files.extend(upper.files.iter().map(|(path, entry)| (path.clone(), entry.clone())));
+        Arc::make_mut(&mut self.files)
+            .extend(upper.files.iter().map(|(path, entry)| (path.clone(), entry.clone())));
     }
 
     /// Whether a path may be put into a tree: relative, with `/` between plain parts.
@@ -74,7 +76,7 @@ impl FileTree {
     /// Over paths, modes and contents. Equal trees have equal digests on every machine.
     pub fn digest(&self) -> Digest {
         let mut hasher = Sha256::new();
-        for (path, entry) in &self.files {
+        for (path, entry) in self.files.iter() {
             hasher.update((path.len() as u64).to_le_bytes());
             hasher.update(path.as_bytes());
             hasher.update([u8::from(entry.executable)]);
