@@ -29,6 +29,10 @@ chaos sandbox="process":
     ORCAPACK_SANDBOX={{sandbox}} ORCAPACK_CRASHES=20 ORCAPACK_KILLS=30 \
         cargo test --test system crash -- --nocapture
 
+# What a rollout costs beside its environment; about a minute once it is built
+bench:
+    cargo bench --bench rollouts
+
 # Licences, bans and advisories of all dependencies (needs cargo-deny)
 deny:
     cargo deny --config .deny.toml check

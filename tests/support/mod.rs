@@ -8,6 +8,7 @@ use orcapack::config::RetryLimits;
 use orcapack::coordinator::{Rollout, RunEnd, Tally, Work};
 use orcapack::ledger::Ledger;
 use orcapack::node::{Node, NodeConfig};
+use orcapack::record::Folders;
 use orcapack::store::{PlannedRollout, Store};
 use orcapack::store_rows::{AttemptRow, ResultRow};
 use orcapack_actors::fake::FakeDriver;
@@ -84,6 +85,10 @@ pub struct Run<'a> {
     pub slots: usize,
     pub agent: TrialKind,
     pub retries: u32,
+    /// Starts that the engine is given at one time.
+    pub starts: usize,
+    /// Where trajectories and logs are kept, if they are.
+    pub records: Option<&'a Path>,
 }
 
 /// What a run left in its ledger, and what the last sweep still had to remove.
@@ -97,7 +102,16 @@ pub struct Ended {
 impl<'a> Run<'a> {
     pub fn new(dir: &'a Path, tasks: usize, samples: u32, slots: usize) -> Self {
         let tasks = (0..tasks).map(|n| Arc::new(task(&format!("task-{n}")))).collect();
-        Self { dir, tasks, samples, slots, agent: TrialKind::Oracle, retries: 3 }
+        Self {
+            dir,
+            tasks,
+            samples,
+            slots,
+            agent: TrialKind::Oracle,
+            retries: 3,
+            starts: 16,
+            records: None,
+        }
     }
 
     pub async fn start(&self, driver: &FakeDriver) -> Node {
@@ -123,12 +137,12 @@ impl<'a> Run<'a> {
             store: opened.store,
             ledger,
             interrupted: records,
-            folders: None,
+            folders: self.records.map(folders),
             tally: Arc::new(Tally::default()),
         };
         let config = NodeConfig {
             gate: StartGateConfig {
-                concurrency: 16,
+                concurrency: self.starts,
                 rate_per_sec: None,
                 breaker_failures: 3,
                 breaker_cooldown: Duration::from_millis(10),
@@ -151,6 +165,11 @@ impl<'a> Run<'a> {
     pub async fn finish(&self, node: Node) -> Ended {
         let end = node.wait_end().await;
         let swept = node.stop().await.expect("the engine answers");
+        self.ended(end, swept)
+    }
+
+    /// Reads the ledger of a run that has ended.
+    pub fn ended(&self, end: RunEnd, swept: Swept) -> Ended {
         let (attempts, results) = orcapack::store_rows::read(&self.db()).expect("the ledger reads");
         Ended { end, attempts, results, swept }
     }
@@ -163,4 +182,13 @@ impl<'a> Run<'a> {
     fn db(&self) -> std::path::PathBuf {
         self.dir.join("run.db")
     }
+}
+
+fn folders(records: &Path) -> Folders {
+    let folder = |name| {
+        let folder = records.join(name);
+        std::fs::create_dir_all(&folder).expect("the scenario's folder can be written");
+        folder
+    };
+    Folders { run: "test".into(), trajectories: folder("trajectories"), logs: folder("logs") }
 }

@@ -26,7 +26,7 @@ fn every_dependency_is_used() {
     for (path, folders) in [
         ("tasks/Cargo.toml", &["tasks"][..]),
         ("actors/Cargo.toml", &["actors"]),
-        ("Cargo.toml", &["runtime", "tests"]),
+        ("Cargo.toml", &["runtime", "tests", "benches"]),
     ] {
         let manifest = manifest(path);
         let text: String =
