@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::process_state;
 use crate::sandbox::Limits;
 
 const PARENT: &str = "orcapack";
@@ -103,9 +104,7 @@ impl Cgroups {
             let groups = fs::read_dir(hierarchy.root.join(PARENT)).into_iter().flatten().flatten();
             for group in groups.map(|entry| entry.path()).filter(|path| path.is_dir()) {
                 let name = group.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-                let owner = name.rsplit('.').nth(1).and_then(|pid| pid.parse::<u32>().ok());
-                let gone = |pid: u32| !Path::new(&format!("/proc/{pid}")).exists();
-                if owner.is_some_and(gone) {
+                if process_state::owner_is_gone(name) {
                     // The kernel refuses where a process is left.
                     let _ = fs::remove_dir(&group);
                 }

@@ -29,6 +29,12 @@ pub(crate) fn name(labels: &Labels, number: u64) -> String {
     name[start..].trim_start_matches('.').to_owned()
 }
 
+/// Whether the process that gave a sandbox this name has ended.
+pub(crate) fn owner_is_gone(name: &str) -> bool {
+    let owner = name.rsplit('.').nth(1).and_then(|pid| pid.parse::<u32>().ok());
+    owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+}
+
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct State {
     run: String,
@@ -128,19 +134,21 @@ pub(crate) fn sweep(
         .map_err(|error| daemon(format!("cannot read {}: {error}", folder(cache).display())))?;
     let mut swept = 0;
     for (name, path) in files {
-        // Gone: somebody else sweeps, or its owner removed it. Torn: its owner died while it was
-        // written.
+        // Gone: somebody else sweeps, or its owner removed it.
         let Ok(bytes) = fs::read(&path) else { continue };
         match serde_json::from_slice::<State>(&bytes) {
-            Ok(state) if state.is_in(scope) => state.kill(),
-            Err(_) if matches!(scope, SweepScope::All) => {}
+            Ok(state) if state.is_in(scope) => {
+                state.kill();
+                swept += 1;
+            }
+            // Torn: its owner died while it was written, and tells nobody whose it was.
+            Err(_) if owner_is_gone(&name) || matches!(scope, SweepScope::All) => {}
             _ => continue,
         }
         if !cgroups.named(&name).remove() {
             return Err(daemon(format!("the processes of sandbox {name} do not end")));
         }
         let _ = fs::remove_file(&path);
-        swept += 1;
     }
     cgroups.remove_abandoned();
     Ok(swept)
@@ -168,6 +176,24 @@ mod tests {
         assert_eq!(name(&long, 3).len(), 200);
         assert!(name(&long, 3).ends_with(&format!(".{pid}.3")));
         assert!(!name(&Labels { run: "..".to_owned(), ..labels() }, 3).starts_with('.'));
+    }
+
+    #[test]
+    fn a_file_whose_owner_died_while_it_was_written_goes_with_any_sweep() {
+        /// No kernel gives a process such a number.
+        const NOBODY: u32 = 1 << 23;
+        let cache = tempfile::tempdir().expect("a temporary folder");
+        fs::create_dir_all(folder(cache.path())).expect("room");
+        let torn = |owner: u32| {
+            let file = folder(cache.path()).join(format!("r.1.1.agent.7.{owner}.0.json"));
+            fs::write(&file, "{\"run\":").expect("room");
+            file
+        };
+        let (ours, nobodys) = (torn(std::process::id()), torn(NOBODY));
+        let scope = SweepScope::Run { run: "other".to_owned(), except_incarnation: None };
+        let swept = sweep(cache.path(), &Cgroups::default(), &scope);
+        assert_eq!(swept.expect("an answer"), 0, "it was no sandbox yet");
+        assert!(ours.exists() && !nobodys.exists());
     }
 
     #[test]

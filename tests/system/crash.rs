@@ -18,7 +18,7 @@ use crate::program::{AttemptRow, HONEST_SOLUTION, ResultRow, Running, Task, Worl
 const ROLLOUTS: i64 = 64;
 /// After so many terminal records, what is left of a run still takes longer than the longest pause
 /// before a strike.
-const STRIKE_AT_MOST_AFTER: i64 = 44;
+const STRIKE_AT_MOST_AFTER: i64 = 40;
 const PAUSE_MS_MAX: u64 = 30;
 
 fn setting(name: &str) -> Option<String> {
@@ -74,7 +74,7 @@ fn tasks() -> Vec<Task> {
     passing.chain([Task::new("fails", "echo 41 > /app/answer\n"), half]).collect()
 }
 
-const ARGS: [&str; 7] = ["-k", "8", "-n", "8", "--json", "--set", "agent.think_sec=0.1"];
+const ARGS: [&str; 7] = ["-k", "8", "-n", "8", "--json", "--set", "agent.think_sec=0.3"];
 
 fn resume<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&ARGS[..], &["--resume"], more].concat()
