@@ -126,8 +126,8 @@ pub fn cleaning_script(root: &str, own: &[u8]) -> String {
 }
 
 impl Planted {
-    /// Adds one `for` loop of `sh` that does `action` on every file `$p` that is there under `root`,
-    /// which is quoted.
+    /// Adds one `for` loop of `sh` that does `action` on every file `$p` that is there under
+    /// `root`, which is quoted.
     fn each(&self, script: &mut String, root: &str, action: &str) {
         script.push_str("for p in");
         for path in self.paths {
