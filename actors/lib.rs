@@ -26,11 +26,13 @@ pub mod sandbox;
 pub mod agent;
 pub mod attempt;
 pub mod environment;
+pub mod model;
 pub mod phase;
 pub mod pool;
 pub mod reaper;
 pub mod rollout;
 pub mod start_gate;
+pub mod team;
 pub mod verifier;
 
 /// The guest agent is a program of its own; here its parts are only formatted, linted and tested.

@@ -1,0 +1,145 @@
+//! The record of turns: everything that happened on a team, in order, and nothing that follows from
+//! it.
+//!
+//! It is the truth of a rollout's step. Every agent's conversation, the tasks and the contexts are
+//! functions of it; an agent that died is taken over from it, and it can be replayed from any
+//! prefix. Its owner is the rollout.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::{Answer, Usage};
+use crate::team::role::Role;
+
+/// 0 is the orchestrator; the others are numbered as they were launched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AgentId(pub u32);
+
+impl AgentId {
+    pub const ORCHESTRATOR: Self = Self(0);
+}
+
+/// Something that happened. Times are since the step's start.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    pub at: Duration,
+    pub agent: AgentId,
+    pub event: Event,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Always the agent's first.
+    Began(Arc<Brief>),
+    /// A turn began: the model is being asked.
+    Asked { turn: u32, forced: Option<ForcedBy> },
+    /// The model's answer to that turn. What cannot be answered at all is an [`AgentEnd`].
+    Answered { turn: u32, answer: Arc<Answer>, call: CallFacts },
+    /// What came of an action of that turn's answer, 0 for the first.
+    Acted { turn: u32, index: usize, observation: Arc<Observation>, took: Duration },
+    /// Taken over by a new actor after the death of the one before.
+    TakenOver,
+    /// Always the agent's last.
+    Ended(AgentEnd),
+}
+
+/// Why an agent has to end with its next answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ForcedBy {
+    ParseErrors,
+    NoActions,
+    TurnsUsedUp,
+    TokensUsedUp,
+    DeadlineNear,
+    ContextFull,
+}
+
+/// What an agent is told when it begins.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Brief {
+    pub role: Role,
+    /// The task of the team that it works on; empty for the orchestrator.
+    pub task: String,
+    pub title: String,
+    /// The instruction of the rollout's step, or the description of the delegated task.
+    pub instruction: Arc<str>,
+    pub max_turns: u32,
+    /// Since the step's start.
+    pub deadline: Duration,
+    pub tokens_max: u64,
+    /// Its first messages: system and user.
+    pub system: Arc<str>,
+    pub first: Arc<str>,
+}
+
+/// What a call cost beside its answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CallFacts {
+    pub tries: u32,
+    /// In the queue and between tries.
+    pub waited: Duration,
+    /// Of the try that was answered.
+    pub took: Duration,
+    /// US dollars; `None` where the endpoint has no price.
+    pub cost_usd: Option<f64>,
+}
+
+/// What an agent sees of an action.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observation {
+    /// As the agent sees it: bounded, and marked where it was cut.
+    pub text: String,
+    /// The action was done; what it did may still have failed in its own terms (an exit code).
+    pub done: bool,
+    /// Launched by it.
+    pub subagents: Vec<AgentId>,
+    /// Contexts that it stored.
+    pub contexts: Vec<String>,
+}
+
+/// How an agent ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AgentEnd {
+    /// A subagent's report, or the orchestrator's `finish`, of its own will.
+    Finished { message: String },
+    /// The same, after it was told to.
+    Forced { by: ForcedBy, message: String },
+    /// It had to end and did not say how: the message is ours.
+    Synthetic { by: ForcedBy, message: String },
+    /// The model refused by its protocol.
+    Refused { message: String },
+    /// It cannot be gone on with: its model, its environment, or its actor too often.
+    Failed { message: String },
+    /// Its rollout ended before it.
+    Cancelled,
+}
+
+/// A team's whole work on one step of a task.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TeamRun {
+    pub record: Vec<Entry>,
+    pub end: AgentEnd,
+}
+
+/// One agent in figures, read off a record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgentFigures {
+    pub agent: AgentId,
+    /// Who launched it; `None` for the orchestrator.
+    pub parent: Option<AgentId>,
+    pub role: Role,
+    pub task: String,
+    pub title: String,
+    /// The model's name, as the endpoint gave it.
+    pub model: String,
+    pub turns: u32,
+    pub takeovers: u32,
+    pub usage: Usage,
+    pub cost_usd: Option<f64>,
+    /// Waiting for its model, and acting; seconds of the agent's own.
+    pub model_time: Duration,
+    pub action_time: Duration,
+    pub began: Duration,
+    pub ended: Duration,
+    pub end: AgentEnd,
+}
