@@ -201,6 +201,9 @@ pub struct ExecRequest {
     pub time_limit: Duration,
     /// Of standard output and of standard error each; what is more is cut out of the middle.
     pub output_bytes_max: usize,
+    /// The only folder that the command and its descendants may change, made when absent; `None`:
+    /// whatever its user may.
+    pub writable_only: Option<String>,
 }
 
 /// A background command of one sandbox.
@@ -284,6 +287,7 @@ impl ExecRequest {
             stdin: Vec::new(),
             time_limit,
             output_bytes_max: 64 << 10,
+            writable_only: None,
         }
     }
 }

@@ -4,3 +4,4 @@
 pub mod action;
 pub mod record;
 pub mod role;
+pub mod settings;

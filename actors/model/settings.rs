@@ -1,0 +1,109 @@
+//! What there is to say about an endpoint.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+/// One endpoint, as it is configured. Only the kinds that speak HTTP use `url`, `api_key`,
+/// `sampling` and `extra`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EndpointSettings {
+    /// Its name in the configuration.
+    pub name: String,
+    pub kind: EndpointKind,
+    /// As the endpoint knows it; empty for kinds without one.
+    pub model: String,
+    /// Up to the version, as `https://api.openai.com/v1`.
+    pub url: String,
+    pub api_key: Option<Secret>,
+    pub sampling: Sampling,
+    /// Keys for the body of each request, over ours: `reasoning_effort`, `chat_template_kwargs`.
+    pub extra: Map<String, Value>,
+    /// Of one try, from the connection to the answer's last byte.
+    pub try_timeout: Duration,
+    /// Of one call; transient failures only are tried again.
+    pub tries_max: u32,
+    /// Calls at one time: the adaptive cap stays below it.
+    pub in_flight_max: usize,
+    pub price: Option<Price>,
+    /// The run directory that `replay` answers from.
+    pub run: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EndpointKind {
+    /// Any server of the OpenAI chat protocol.
+    OpenAi,
+    /// vLLM, token ids in and out.
+    Vllm,
+    /// SGLang, token ids in and out.
+    Sglang,
+    Anthropic,
+    /// The answers of an earlier run.
+    Replay,
+    /// Runs the commands that it finds in its instruction, and reports their output. No model.
+    Literal,
+}
+
+/// How to sample; what is `None` is left to the endpoint.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sampling {
+    pub temperature: Option<f64>,
+    pub top_p: Option<f64>,
+    /// Mixed with each call's key, so that samples of one task differ and runs repeat.
+    pub seed: Option<u64>,
+}
+
+/// US dollars for a million tokens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Price {
+    pub input: f64,
+    /// Of a prompt's tokens that were read from a cache.
+    pub cached_input: f64,
+    pub output: f64,
+}
+
+/// A key that no log, record or debug print shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(secret: impl Into<String>) -> Self {
+        Self(secret.into())
+    }
+
+    /// For the request's header and nothing else.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl EndpointKind {
+    pub const NAMES: [(&str, Self); 6] = [
+        ("openai", Self::OpenAi),
+        ("vllm", Self::Vllm),
+        ("sglang", Self::Sglang),
+        ("anthropic", Self::Anthropic),
+        ("replay", Self::Replay),
+        ("literal", Self::Literal),
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+            Self::Vllm => "vllm",
+            Self::Sglang => "sglang",
+            Self::Anthropic => "anthropic",
+            Self::Replay => "replay",
+            Self::Literal => "literal",
+        }
+    }
+}
