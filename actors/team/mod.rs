@@ -2,6 +2,7 @@
 //! implement, and the contexts through which they share what they know.
 
 pub mod action;
+pub mod contexts;
 pub mod record;
 pub mod role;
 pub mod settings;

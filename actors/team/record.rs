@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{Answer, Usage};
+use crate::team::action::CreateTask;
+use crate::team::contexts::Context;
 use crate::team::role::Role;
 
 /// 0 is the orchestrator; the others are numbered as they were launched.
@@ -32,15 +34,34 @@ pub enum Event {
     /// Always the agent's first.
     Began(Arc<Brief>),
     /// A turn began: the model is being asked.
-    Asked { turn: u32, forced: Option<ForcedBy> },
+    Asked {
+        turn: u32,
+        forced: Option<ForcedBy>,
+        /// The environment as it is now, for agents that are shown it anew each turn.
+        snapshot: Option<Arc<str>>,
+    },
     /// The model's answer to that turn. What cannot be answered at all is an [`AgentEnd`].
     Answered { turn: u32, answer: Arc<Answer>, call: CallFacts },
     /// What came of an action of that turn's answer, 0 for the first.
     Acted { turn: u32, index: usize, observation: Arc<Observation>, took: Duration },
+    /// That turn's prompt did not fit the model's context window: there is no answer.
+    Overflowed { turn: u32 },
+    /// A task joined the orchestrator's tree.
+    TaskCreated(Arc<Task>),
+    /// The agent stored a context.
+    Stored(Arc<Context>),
     /// Taken over by a new actor after the death of the one before.
     TakenOver,
     /// Always the agent's last.
     Ended(AgentEnd),
+}
+
+/// A task that the orchestrator made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Task {
+    /// `task_1`, `task_2`, ...
+    pub id: String,
+    pub spec: CreateTask,
 }
 
 /// Why an agent has to end with its next answer.
@@ -67,6 +88,8 @@ pub struct Brief {
     /// Since the step's start.
     pub deadline: Duration,
     pub tokens_max: u64,
+    /// The contexts that it was given, as exact refs.
+    pub contexts: Vec<String>,
     /// Its first messages: system and user.
     pub system: Arc<str>,
     pub first: Arc<str>,
@@ -93,8 +116,6 @@ pub struct Observation {
     pub done: bool,
     /// Launched by it.
     pub subagents: Vec<AgentId>,
-    /// Contexts that it stored.
-    pub contexts: Vec<String>,
 }
 
 /// How an agent ended.
@@ -117,7 +138,7 @@ pub enum AgentEnd {
 /// A team's whole work on one step of a task.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TeamRun {
-    pub record: Vec<Entry>,
+    pub record: Vec<Arc<Entry>>,
     pub end: AgentEnd,
 }
 
