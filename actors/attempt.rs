@@ -8,13 +8,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use orcapack_tasks::admission::TrialKind;
 use orcapack_tasks::grading::{self, Scheme};
-use orcapack_tasks::outcome::{AgentFailure, FailureClass, Outcome};
+use orcapack_tasks::outcome::{FailureClass, Outcome};
 use orcapack_tasks::task::{EnvironmentSpec, Healthcheck, Step, Task, VerifierMode};
 use tokio::sync::Semaphore;
 
-use crate::agent::{self, AgentRun};
+use crate::agent::{self, AgentRun, Solver};
 use crate::environment::Environment;
 use crate::phase::{Board, Phase, PhaseClock, PhaseTimes};
 use crate::pool::Pool;
@@ -57,7 +56,7 @@ pub struct Assignment {
     pub fence: u64,
     pub task: Arc<Task>,
     /// Who solves it.
-    pub agent: TrialKind,
+    pub agent: Solver,
 }
 
 /// How an attempt ended, with everything that is kept of it.
@@ -133,13 +132,13 @@ impl Attempt<'_> {
         slot: &mut Option<Prepared>,
     ) -> Result<(Outcome, Option<String>), SandboxError> {
         let mut rewards = Vec::new();
-        let mut timed_out = false;
+        let mut failure = None;
         let mut notes = Vec::new();
         for (index, step) in task.steps.iter().enumerate() {
             let last = index + 1 == task.steps.len();
             let Some(prepared) = slot.as_ref() else { break };
             let (started, run) = self.solve(task, step, &prepared.environment).await?;
-            timed_out |= run.timed_out();
+            failure = failure.or(run.failure());
             let record = self.verify(task, step, slot, last).await?;
             notes.extend([run.note(), record.verdict.note.clone()].into_iter().flatten());
             let go_on = step.min_reward.is_none_or(|least| record.verdict.reward >= least);
@@ -151,10 +150,9 @@ impl Attempt<'_> {
             }
         }
         let reward = grading::over_steps(task.reward_strategy, &rewards, task.steps.len());
-        let outcome = if timed_out {
-            Outcome::AgentFailure { failure: AgentFailure::TimedOut, reward }
-        } else {
-            Outcome::Graded { reward }
+        let outcome = match failure {
+            Some(failure) => Outcome::AgentFailure { failure, reward },
+            None => Outcome::Graded { reward },
         };
         Ok((outcome, (!notes.is_empty()).then(|| notes.join("; "))))
     }
@@ -183,8 +181,8 @@ impl Attempt<'_> {
         self.clock.enter(Phase::Exec, now());
         let started = SystemTime::now();
         let time_limit = self.context.agent_timeout.unwrap_or(step.agent.timeout);
-        let trial = &self.assignment.agent;
-        let run = agent::run(trial, task, step, environment, self.scaled(time_limit)).await?;
+        let solver = &self.assignment.agent;
+        let run = agent::run(solver, task, step, environment, self.scaled(time_limit)).await?;
         Ok((started, run))
     }
 

@@ -8,7 +8,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use orcapack_tasks::admission::{self, Admission, Trial};
+use orcapack_actors::agent::Solver;
+use orcapack_tasks::admission::{self, Admission, Trial, TrialKind};
 use orcapack_tasks::dataset::DataSet;
 use orcapack_tasks::manifest::Manifest;
 use orcapack_tasks::{Defect, Defects, Task};
@@ -51,12 +52,12 @@ pub fn run(args: &CheckArgs, host: &Host) -> Result<Exit, Failure> {
     let manifest = args.output.as_deref().map(|file| free_path(file).map(|()| file)).transpose()?;
     let runtime = tokio::runtime::Runtime::new()
         .map_err(|error| Failure::internal(format!("starting the event loop: {error}")))?;
-    let (tasks, rollouts) = trials(&set);
-    let (results, finished) = runtime.block_on(try_all(args, &config, rollouts.clone()))?;
+    let (tasks, trials) = trials(&set);
+    let (results, finished) = runtime.block_on(try_all(args, &config, rollouts(&trials)))?;
     if finished.end == RunEnd::Drained {
         return Ok(Exit::Interrupted);
     }
-    let mut checked = judge(&tasks, &rollouts, results);
+    let mut checked = judge(&tasks, &trials, results);
     checked.extend(unreadable(&set));
     if let Some(file) = manifest {
         write_manifest(file, set, &checked)?;
@@ -83,15 +84,23 @@ fn free_path(file: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn trials(set: &DataSet) -> (Vec<Arc<Task>>, Vec<Rollout>) {
+/// Each task, and what is tried on which.
+fn trials(set: &DataSet) -> (Vec<Arc<Task>>, Vec<(Arc<Task>, TrialKind)>) {
     let tasks: Vec<Arc<Task>> = set.tasks.iter().cloned().map(Arc::new).collect();
-    let trials = |task: &Arc<Task>| {
+    let of = |task: &Arc<Task>| {
         let task = task.clone();
-        let kinds = admission::trials(&task).into_iter();
-        kinds.map(move |agent| Rollout { task: task.clone(), agent })
+        admission::trials(&task).into_iter().map(move |kind| (task.clone(), kind))
     };
-    let rollouts = tasks.iter().flat_map(trials).collect();
-    (tasks, rollouts)
+    let trials = tasks.iter().flat_map(of).collect();
+    (tasks, trials)
+}
+
+fn rollouts(trials: &[(Arc<Task>, TrialKind)]) -> Vec<Rollout> {
+    let rollout = |(task, kind): &(Arc<Task>, TrialKind)| Rollout {
+        task: task.clone(),
+        agent: Solver::Trial(kind.clone()),
+    };
+    trials.iter().map(rollout).collect()
 }
 
 async fn try_all(
@@ -118,16 +127,20 @@ async fn try_all(
     Ok((results, finished))
 }
 
-fn judge(tasks: &[Arc<Task>], rollouts: &[Rollout], results: Vec<ResultRow>) -> Vec<Checked> {
-    let mut done: Vec<(&Rollout, Trial)> = Vec::with_capacity(results.len());
+/// `trials` are by rollout id.
+fn judge(
+    tasks: &[Arc<Task>],
+    trials: &[(Arc<Task>, TrialKind)],
+    results: Vec<ResultRow>,
+) -> Vec<Checked> {
+    let mut done: Vec<(&Arc<Task>, Trial)> = Vec::with_capacity(results.len());
     for result in results {
-        if let Some(rollout) = rollouts.get(result.rollout as usize) {
-            let trial = Trial { kind: rollout.agent.clone(), outcome: result.outcome };
-            done.push((rollout, trial));
+        if let Some((task, kind)) = trials.get(result.rollout as usize) {
+            done.push((task, Trial { kind: kind.clone(), outcome: result.outcome }));
         }
     }
     let verdict = |task: &Arc<Task>| {
-        let own = done.iter().filter(|(rollout, _)| Arc::ptr_eq(&rollout.task, task));
+        let own = done.iter().filter(|(tried, _)| Arc::ptr_eq(tried, task));
         let own: Vec<Trial> = own.map(|(_, trial)| trial.clone()).collect();
         let reasons = match admission::admit(&admission::trials(task), &own) {
             Admission::Admitted => Vec::new(),

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use orcapack_actors::agent::Solver;
 use orcapack_actors::attempt::{Assignment, AttemptReport};
 use orcapack_actors::rollout::Rollouts;
 use orcapack_tasks::Task;
-use orcapack_tasks::admission::TrialKind;
 use orcapack_tasks::grading;
 use orcapack_tasks::outcome::{FailureClass, Outcome};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, DerivedActorRef, RpcReplyPort};
@@ -67,7 +67,7 @@ pub struct Work {
 #[derive(Clone, Debug)]
 pub struct Rollout {
     pub task: Arc<Task>,
-    pub agent: TrialKind,
+    pub agent: Solver,
 }
 
 /// Running totals, for the progress display.

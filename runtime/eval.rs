@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use orcapack_actors::agent::Solver;
 use orcapack_actors::sandbox::SweepScope;
 use orcapack_tasks::Task;
 use orcapack_tasks::admission::TrialKind;
@@ -47,7 +48,7 @@ fn rollouts(plan: &Plan) -> Result<Vec<Rollout>, Failure> {
     let tasks: Vec<Arc<Task>> = plan.set.tasks.iter().cloned().map(Arc::new).collect();
     let lacking: Vec<Defect> = tasks
         .iter()
-        .filter(|task| trial(kind, task, 0).is_none())
+        .filter(|task| solver(kind, task, 0).is_none())
         .map(|task| {
             let expected = format!("a task that agent `{}` has a script for", kind.as_str());
             Defect::new(&task.source, expected, "none")
@@ -57,7 +58,7 @@ fn rollouts(plan: &Plan) -> Result<Vec<Rollout>, Failure> {
     let samples = 0..plan.config.rollouts.n_attempts;
     let rollouts = samples.flat_map(|sample| {
         tasks.iter().filter_map(move |task| {
-            let agent = trial(kind, task, sample)?;
+            let agent = solver(kind, task, sample)?;
             Some(Rollout { task: task.clone(), agent })
         })
     });
@@ -65,15 +66,16 @@ fn rollouts(plan: &Plan) -> Result<Vec<Rollout>, Failure> {
 }
 
 /// Who solves sample number `sample` of a task; `None` where the task has no script for that agent.
-fn trial(kind: AgentKind, task: &Task, sample: usize) -> Option<TrialKind> {
-    match kind {
-        AgentKind::Nop => Some(TrialKind::Nop),
-        AgentKind::Oracle => task.has_solution().then_some(TrialKind::Oracle),
+fn solver(kind: AgentKind, task: &Task, sample: usize) -> Option<Solver> {
+    let trial = match kind {
+        AgentKind::Nop => TrialKind::Nop,
+        AgentKind::Oracle => task.has_solution().then_some(TrialKind::Oracle)?,
         AgentKind::KnownBad => {
             let (name, _) = task.known_bad.get(sample.checked_rem(task.known_bad.len())?)?;
-            Some(TrialKind::KnownBad(name.clone()))
+            TrialKind::KnownBad(name.clone())
         }
-    }
+    };
+    Some(Solver::Trial(trial))
 }
 
 async fn evaluate(args: &EvalArgs, plan: &Plan, rollouts: Vec<Rollout>) -> Result<Exit, Failure> {

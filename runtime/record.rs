@@ -69,7 +69,7 @@ fn append_step(trajectory: &mut Trajectory, step: &TaskStep, record: &StepRecord
     let timestamp = jiff::Timestamp::try_from(record.started)
         .map_or_else(|_| String::new(), |timestamp| timestamp.to_string());
     trajectory.append(Step::new(Source::User, &timestamp, &step.instruction));
-    let AgentRun { command: Some((command, output)) } = &record.agent else { return };
+    let AgentRun::Script { command, output } = &record.agent else { return };
     let acted = trajectory.append(Step::new(Source::Agent, timestamp, ""));
     let call = format!("call_{}", acted.step_id);
     let arguments = json!({ "cmd": command }).as_object().cloned().unwrap_or_default();
@@ -104,7 +104,7 @@ fn log_text(report: &AttemptReport) -> String {
     let _ = writeln!(text, "seconds  {wall:.3} = {}", phases.join(" + "));
     for (step, record) in assignment.task.steps.iter().zip(&report.steps) {
         let name = if step.name.is_empty() { "" } else { &step.name };
-        if let Some((command, output)) = &record.agent.command {
+        if let AgentRun::Script { command, output } = &record.agent {
             let _ = write!(text, "\n--- {name} agent: {command}\n{}", output_text(output));
         }
         let output = &record.verifier.output;

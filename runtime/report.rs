@@ -90,15 +90,22 @@ impl<'a> Row<'a> {
             Outcome::InfrastructureFailure { class, .. } => ("infra", class.to_string()),
             _ if reward.is_some_and(is_pass) => ("passed", "passed".to_owned()),
             Outcome::Graded { .. } => ("failed", "failed".to_owned()),
-            Outcome::AgentFailure { failure: AgentFailure::TimedOut, .. } => {
-                ("agent", "agent timed out".to_owned())
-            }
+            Outcome::AgentFailure { failure, .. } => ("agent", agent_label(*failure).to_owned()),
         };
         let note = match &rollout.outcome {
             Outcome::InfrastructureFailure { message, .. } => message,
             _ => rollout.note.as_deref().unwrap_or_default(),
         };
         Self { rollout, ending, label, reward, note, seconds: rollout.phases.total() }
+    }
+}
+
+fn agent_label(failure: AgentFailure) -> &'static str {
+    match failure {
+        AgentFailure::TimedOut => "agent timed out",
+        AgentFailure::NoFinish => "agent did not finish",
+        AgentFailure::TokensUsedUp => "agent used up its tokens",
+        AgentFailure::Refused => "agent refused",
     }
 }
 

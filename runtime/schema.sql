@@ -26,7 +26,8 @@ CREATE TABLE attempts (
     assigned_ms INTEGER NOT NULL,
     started_ms  INTEGER,
     ended_ms    INTEGER,
-    outcome     TEXT, -- graded, timed_out, infrastructure_failure
+    outcome     TEXT, -- graded, infrastructure_failure, or how the agent failed: timed_out,
+                      -- no_finish, tokens_used_up, refused
     reward      REAL, -- NULL after an infrastructure failure (AC-2)
     class       TEXT, -- the infrastructure failure's
     message     TEXT,

@@ -31,15 +31,24 @@ impl Outcome {
 pub enum AgentFailure {
     /// The task's agent time limit ran out.
     TimedOut,
+    /// Its turns were used up, or its model made nothing of them, without a finish.
+    NoFinish,
+    /// Its tokens were used up.
+    TokensUsedUp,
+    /// Its model refused by its protocol.
+    Refused,
 }
 
 impl AgentFailure {
-    pub const ALL: [Self; 1] = [Self::TimedOut];
+    pub const ALL: [Self; 4] = [Self::TimedOut, Self::NoFinish, Self::TokensUsedUp, Self::Refused];
 
     /// The name in ledgers and reports.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::TimedOut => "timed_out",
+            Self::NoFinish => "no_finish",
+            Self::TokensUsedUp => "tokens_used_up",
+            Self::Refused => "refused",
         }
     }
 }

@@ -6,6 +6,7 @@ mod support;
 use std::time::Duration;
 
 use orcapack::coordinator::RunEnd;
+use orcapack_actors::agent::Solver;
 use orcapack_actors::fake::{FakeDriver, FakeTimes};
 use orcapack_actors::sandbox::{SandboxError, Swept};
 use orcapack_tasks::admission::TrialKind;
@@ -38,7 +39,7 @@ async fn the_oracle_passes_nop_and_known_bad_do_not_and_nothing_is_left() {
     let expectations = [(TrialKind::Oracle, ONE), (TrialKind::Nop, ZERO), (wrong, ZERO)];
     for (agent, expected) in expectations {
         let (dir, driver) = (tempfile::tempdir().unwrap(), FakeDriver::default());
-        let run = Run { agent: agent.clone(), ..Run::new(dir.path(), 5, 3, 4) };
+        let run = Run { agent: Solver::Trial(agent.clone()), ..Run::new(dir.path(), 5, 3, 4) };
         let ended = run.to_end(&driver).await;
         assert_eq!(ended.end, RunEnd::Complete);
         assert_eq!(outcomes(&ended), vec![expected; 15], "{agent}");

@@ -5,6 +5,7 @@
 //! functions of it; an agent that died is taken over from it, and it can be replayed from any
 //! prefix. Its owner is the rollout.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -163,4 +164,50 @@ pub struct AgentFigures {
     pub began: Duration,
     pub ended: Duration,
     pub end: AgentEnd,
+}
+
+impl ForcedBy {
+    /// In a few words, for notes and reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ParseErrors => "parse errors",
+            Self::NoActions => "no actions",
+            Self::TurnsUsedUp => "turns used up",
+            Self::TokensUsedUp => "tokens used up",
+            Self::DeadlineNear => "deadline near",
+            Self::ContextFull => "context full",
+        }
+    }
+}
+
+impl fmt::Display for ForcedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl AgentEnd {
+    /// The name in ledgers and reports.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Finished { .. } => "finished",
+            Self::Forced { .. } => "forced",
+            Self::Synthetic { .. } => "synthetic",
+            Self::Refused { .. } => "refused",
+            Self::Failed { .. } => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// What it said at its end, or what was said for it; empty where there was nothing to say.
+    pub fn message(&self) -> &str {
+        match self {
+            Self::Finished { message }
+            | Self::Forced { message, .. }
+            | Self::Synthetic { message, .. }
+            | Self::Refused { message }
+            | Self::Failed { message } => message,
+            Self::Cancelled => "",
+        }
+    }
 }

@@ -11,6 +11,7 @@ use orcapack::node::{Node, NodeConfig};
 use orcapack::record::Folders;
 use orcapack::store::{PlannedRollout, Store};
 use orcapack::store_rows::{AttemptRow, ResultRow};
+use orcapack_actors::agent::Solver;
 use orcapack_actors::fake::FakeDriver;
 use orcapack_actors::sandbox::{Limits, Swept};
 use orcapack_actors::start_gate::StartGateConfig;
@@ -83,7 +84,7 @@ pub struct Run<'a> {
     pub tasks: Vec<Arc<Task>>,
     pub samples: u32,
     pub slots: usize,
-    pub agent: TrialKind,
+    pub agent: Solver,
     pub retries: u32,
     /// Starts that the engine is given at one time.
     pub starts: usize,
@@ -107,7 +108,7 @@ impl<'a> Run<'a> {
             tasks,
             samples,
             slots,
-            agent: TrialKind::Oracle,
+            agent: Solver::Trial(TrialKind::Oracle),
             retries: 3,
             starts: 16,
             records: None,
