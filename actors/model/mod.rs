@@ -8,6 +8,7 @@ pub mod call_gate;
 pub mod endpoint;
 pub mod gateway;
 pub mod in_flight;
+pub mod literal;
 pub mod models;
 pub mod settings;
 
