@@ -223,4 +223,4 @@ impl Call<'_> {
 
 #[cfg(test)]
 #[path = "endpoint_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -10,6 +10,8 @@ pub mod gateway;
 pub mod in_flight;
 pub mod literal;
 pub mod models;
+pub mod recorded;
+pub mod replay;
 pub mod settings;
 
 use std::fmt;

@@ -125,3 +125,7 @@ fn unknown<T>(role: Role, name: &str, known: &BTreeMap<String, T>) -> ModelsErro
     let known = if known.is_empty() { "none at all".to_owned() } else { known };
     ModelsError::Unknown { role, name: name.to_owned(), known }
 }
+
+#[cfg(test)]
+#[path = "models_tests.rs"]
+mod tests;
