@@ -25,6 +25,7 @@ pub mod sandbox;
 
 pub mod agent;
 pub mod attempt;
+pub mod breaker;
 pub mod environment;
 pub mod model;
 pub mod phase;

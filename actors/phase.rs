@@ -1,6 +1,7 @@
 //! Where an attempt's time goes: one clock per attempt, and one board that counts the attempts in
 //! each phase.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -72,7 +73,8 @@ pub struct Board {
     in_phase: [Gauged; Phase::ALL.len()],
     environments: Gauged,
     environments_peak: AtomicI64,
-    waiting: Mutex<Option<Waiting>>,
+    /// By the name of what is waited for: the engine, and each model endpoint.
+    waiting: Mutex<BTreeMap<String, Waiting>>,
 }
 
 /// A number, and the metric that shows it. Finding a metric by its name costs more than all else
@@ -128,12 +130,25 @@ impl Board {
         count(&self.environments_peak)
     }
 
-    pub fn waiting(&self) -> Option<Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Everything that is waited for now, in the order of the names.
+    pub fn waiting(&self) -> Vec<Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    pub(crate) fn set_waiting(&self, waiting: Option<Waiting>) {
-        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = waiting;
+    /// `name` is waited for. What is said of it may change meanwhile; since when does not.
+    pub(crate) fn wait_for(&self, name: &str, what: String) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = waiting.get(name).map_or_else(SystemTime::now, |before| before.since);
+        waiting.insert(name.to_owned(), Waiting { what, since });
+    }
+
+    pub(crate) fn waits_for(&self, name: &str) -> bool {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).contains_key(name)
+    }
+
+    /// `name` is there again.
+    pub(crate) fn go_on(&self, name: &str) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 
     pub(crate) fn environment_up(&self) {
@@ -216,5 +231,18 @@ mod tests {
         assert_eq!(times.total(), Duration::from_millis(175));
         drop(clock);
         assert!(Phase::ALL.iter().all(|phase| board.in_phase(*phase) == 0));
+    }
+
+    #[test]
+    fn who_is_waited_for_keeps_its_time_and_goes_alone() {
+        let board = Board::default();
+        board.wait_for("engine", "the engine".to_owned());
+        board.wait_for("endpoint m", "endpoint m".to_owned());
+        let since = board.waiting()[1].since;
+        board.wait_for("engine", "the engine, refused".to_owned());
+        assert_eq!(board.waiting()[1], Waiting { what: "the engine, refused".to_owned(), since });
+        board.go_on("engine");
+        assert_eq!(board.waiting().len(), 1);
+        assert_eq!(board.waiting()[0].what, "endpoint m");
     }
 }

@@ -11,7 +11,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use orcapack_tasks::outcome::FailureClass;
 use ractor::rpc::CallResult;
@@ -19,9 +19,12 @@ use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, Supervi
 use tokio::task::JoinSet;
 
 use crate::environment::{Environment, EnvironmentActor, Reply};
-use crate::phase::{Board, Waiting};
+use crate::phase::Board;
 use crate::sandbox::{Driver, Image, ImageSpec, Sandbox, SandboxError, SandboxSpec};
 use crate::start_gate::{Admission, StartGate, StartGateConfig};
+
+/// Its name on the board.
+const ENGINE: &str = "engine";
 
 pub enum PoolMessage {
     Permit(RpcReplyPort<StartPermit>),
@@ -300,11 +303,9 @@ impl PoolState {
     fn probed(&mut self, answer: Result<(), SandboxError>) {
         self.gate.probed(answer.is_ok(), Instant::now());
         match answer {
-            Ok(()) => self.board.set_waiting(None),
+            Ok(()) => self.board.go_on(ENGINE),
             Err(error) => {
-                let since = self.board.waiting().map_or_else(SystemTime::now, |w| w.since);
-                let what = format!("the {} engine: {error}", self.driver.name());
-                self.board.set_waiting(Some(Waiting { what, since }));
+                self.board.wait_for(ENGINE, format!("the {} engine: {error}", self.driver.name()));
             }
         }
     }
@@ -331,9 +332,9 @@ impl PoolState {
         if std::mem::replace(&mut self.wake_up_set, true) {
             return;
         }
-        if probe && self.board.waiting().is_none() {
+        if probe && !self.board.waits_for(ENGINE) {
             let what = format!("the {} engine, which failed several starts", self.driver.name());
-            self.board.set_waiting(Some(Waiting { what, since: SystemTime::now() }));
+            self.board.wait_for(ENGINE, what);
         }
         let (driver, pool) = (self.driver.clone(), myself.clone());
         self.work.spawn(async move {

@@ -8,6 +8,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::breaker::{Breaker, BreakerConfig, Pass};
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct StartGateConfig {
     /// Starts under way at one time, image builds included. At least 1.
@@ -30,21 +32,6 @@ pub struct StartGate {
     breaker: Breaker,
 }
 
-#[derive(Debug, PartialEq)]
-enum Breaker {
-    Closed {
-        failures_in_row: u32,
-    },
-    /// Nothing goes through; the engine is probed at `probe_at`.
-    Open {
-        probe_at: Instant,
-    },
-    /// A probe was answered: one start goes through, and decides.
-    HalfOpen {
-        trial_under_way: bool,
-    },
-}
-
 /// The answer to "may one more start now?".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
@@ -60,19 +47,20 @@ pub enum Admission {
 
 impl StartGate {
     pub fn new(config: StartGateConfig) -> Self {
-        Self {
-            config,
-            under_way: 0,
-            next_start: None,
-            breaker: Breaker::Closed { failures_in_row: 0 },
-        }
+        // An engine is probed before a start is risked, so its cool-down need not grow.
+        let breaker = Breaker::new(BreakerConfig {
+            failures: config.breaker_failures,
+            cooldown: config.breaker_cooldown,
+            cooldown_max: config.breaker_cooldown,
+        });
+        Self { config, under_way: 0, next_start: None, breaker }
     }
 
     pub fn try_start(&mut self, now: Instant) -> Admission {
-        match &self.breaker {
-            Breaker::Open { probe_at } => return Admission::ProbeAt(*probe_at),
-            Breaker::HalfOpen { trial_under_way: true } => return Admission::WaitForEnd,
-            Breaker::HalfOpen { trial_under_way: false } | Breaker::Closed { .. } => {}
+        match self.breaker.pass() {
+            Pass::OpenUntil(at) => return Admission::ProbeAt(at),
+            Pass::WaitForTrial => return Admission::WaitForEnd,
+            Pass::Yes | Pass::AsTrial => {}
         }
         if self.under_way >= self.config.concurrency {
             return Admission::WaitForEnd;
@@ -85,9 +73,7 @@ impl StartGate {
         if let Some(rate) = self.config.rate_per_sec {
             self.next_start = Some(now + Duration::from_secs_f64(1.0 / rate));
         }
-        if let Breaker::HalfOpen { trial_under_way } = &mut self.breaker {
-            *trial_under_way = true;
-        }
+        self.breaker.passed();
         self.under_way += 1;
         Admission::Go
     }
@@ -97,43 +83,29 @@ impl StartGate {
     pub fn ended(&mut self) {
         debug_assert!(self.under_way > 0, "more starts ended than began");
         self.under_way = self.under_way.saturating_sub(1);
-        if let Breaker::HalfOpen { trial_under_way } = &mut self.breaker {
-            *trial_under_way = false;
-        }
+        self.breaker.trial_ended();
     }
 
     pub fn succeeded(&mut self) {
-        self.breaker = Breaker::Closed { failures_in_row: 0 };
+        self.breaker.succeeded();
     }
 
     /// The engine, not the task, failed a start.
     pub fn engine_failed(&mut self, now: Instant) {
-        let open = match &mut self.breaker {
-            Breaker::Closed { failures_in_row } => {
-                *failures_in_row += 1;
-                *failures_in_row >= self.config.breaker_failures
-            }
-            Breaker::HalfOpen { .. } => true,
-            Breaker::Open { .. } => false,
-        };
-        if open {
-            self.breaker = Breaker::Open { probe_at: now + self.config.breaker_cooldown };
-        }
+        self.breaker.failed(now);
     }
 
     /// The engine was asked whether it is there.
     pub fn probed(&mut self, answered: bool, now: Instant) {
-        if let Breaker::Open { .. } = self.breaker {
-            self.breaker = if answered {
-                Breaker::HalfOpen { trial_under_way: false }
-            } else {
-                Breaker::Open { probe_at: now + self.config.breaker_cooldown }
-            };
+        if answered {
+            self.breaker.half_open();
+        } else {
+            self.breaker.stay_open(now);
         }
     }
 
     pub fn is_open(&self) -> bool {
-        matches!(self.breaker, Breaker::Open { .. })
+        self.breaker.is_open()
     }
 
     /// Starts under way. 0 when nothing runs (AC-6).

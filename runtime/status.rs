@@ -26,7 +26,7 @@ impl RunStatus {
     pub fn read_board(&mut self, board: &Board) {
         self.in_phase = Phase::ALL.map(|phase| to_usize(board.in_phase(phase)));
         self.live_environments = to_usize(board.environments());
-        self.waiting = board.waiting().into_iter().collect();
+        self.waiting = board.waiting();
     }
 
     /// Rollouts that no environment works on yet: not begun, or waiting for the right to start one.

@@ -76,11 +76,11 @@ async fn an_engine_that_stops_is_waited_for_and_the_run_finishes() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     driver.set_down(true);
-    while node.board.waiting().is_none() {
+    while node.board.waiting().is_empty() {
         // The board is a set of counters that wake nobody: polled.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    assert!(node.board.waiting().unwrap().what.contains("fake engine"));
+    assert!(node.board.waiting()[0].what.contains("fake engine"));
     driver.set_down(false);
     let ended = run.finish(node).await;
     assert_eq!(outcomes(&ended), vec![ONE; 16]);

@@ -3,6 +3,15 @@
 //! A [`Model`] is one try of one call to one endpoint, in the terms of its users. Everything around
 //! a try (queue, limit on calls in flight, breaker, back-off, accounting) is the gateway's.
 
+pub mod backoff;
+pub mod call_gate;
+pub mod endpoint;
+pub mod gateway;
+pub mod in_flight;
+pub mod literal;
+pub mod models;
+pub mod recorded;
+pub mod replay;
 pub mod settings;
 
 use std::fmt;
@@ -152,6 +161,21 @@ impl ModelError {
 }
 
 impl ModelErrorKind {
+    /// The name in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RateLimited => "rate_limited",
+            Self::Overloaded => "overloaded",
+            Self::Unreachable => "unreachable",
+            Self::TimedOut => "timed_out",
+            Self::Malformed => "malformed",
+            Self::ContextOverflow => "context_overflow",
+            Self::Unauthorized => "unauthorized",
+            Self::Rejected => "rejected",
+            Self::NotRecorded => "not_recorded",
+        }
+    }
+
     /// Whether the same request may fare better later.
     pub fn is_transient(self) -> bool {
         match self {

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::model::Usage;
+
 /// One endpoint, as it is configured. Only the kinds that speak HTTP use `url`, `api_key`,
 /// `sampling` and `extra`.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,6 +65,15 @@ pub struct Price {
     /// Of a prompt's tokens that were read from a cache.
     pub cached_input: f64,
     pub output: f64,
+}
+
+impl Price {
+    /// US dollars.
+    pub fn of(&self, usage: Usage) -> f64 {
+        let fresh = usage.prompt_tokens.saturating_sub(usage.cached_tokens) as f64 * self.input;
+        let cached = usage.cached_tokens as f64 * self.cached_input;
+        (fresh + cached + usage.completion_tokens as f64 * self.output) / 1e6
+    }
 }
 
 /// A key that no log, record or debug print shows.
