@@ -20,7 +20,9 @@ use crate::record::{self, Folders};
 use crate::run_dir::{Opening, RunDir, RunKind};
 use crate::summary::{RunInfo, RunSummary, TaskInfo};
 use crate::team_plan::TeamPlan;
-use crate::{engine, output, report, sandboxes, store_rows, summary_rows, table, telemetry};
+use crate::{
+    engine, output, report, sandboxes, store_agents, store_rows, summary_rows, table, telemetry,
+};
 
 /// Of a table where there is no terminal: what fits a log.
 const LOG_WIDTH: u16 = 120;
@@ -128,7 +130,8 @@ async fn evaluate(args: &EvalArgs, plan: &Plan, rollouts: Vec<Rollout>) -> Resul
         let path = format!("trajectories/{}", record::trajectory_name(rollout, attempt));
         dir.path().join(&path).is_file().then_some(path)
     };
-    let rows = summary_rows::rollouts(&planned, &attempts, &results, trajectory);
+    let agents = store_agents::read(&dir.ledger())?;
+    let rows = summary_rows::rollouts(&planned, &attempts, &results, agents, trajectory);
     let summary = RunSummary::new(info, tasks, rows);
     let page = report::render(&summary).map_err(|error| Failure::internal(error.to_string()))?;
     std::fs::write(dir.report(), page).map_err(io)?;

@@ -2,6 +2,8 @@
 //! implement, and the contexts through which they share what they know.
 
 pub mod action;
+pub mod figures;
 pub mod record;
 pub mod role;
+pub mod sample;
 pub mod settings;
