@@ -44,7 +44,7 @@ struct CheckedSet {
 /// # Errors
 /// See [`Exit`].
 pub fn run(args: &CheckArgs, host: &Host) -> Result<Exit, Failure> {
-    let config = config_layers::load(&as_eval(args), host)?;
+    let config = config_layers::load(&as_eval(args), host)?.config;
     let set = tasks_command::load(&config.run.dataset, &config.select)?;
     if set.tasks.is_empty() {
         return Err(Failure::bad_input(tasks_command::defects_text(&set.defects)));
@@ -115,6 +115,7 @@ async fn try_all(
     let silent = args.printing.quiet || args.printing.json;
     let engine = Engine {
         config,
+        team: None,
         driver: sandboxes::choose(&config.sandbox).await?,
         run_id: format!("check-{}", std::process::id()),
         ledger: ledger.clone(),

@@ -103,8 +103,8 @@ pub struct EvalArgs {
     /// Who solves the tasks [default: oracle]
     #[arg(short, long, value_enum, value_name = "AGENT", help_heading = "Rollouts")]
     pub agent: Option<AgentKind>,
-    /// Model of the agent, for agents that use one
-    #[arg(short, long, value_name = "MODEL", help_heading = "Rollouts")]
+    /// Model of all roles of a team, such as openai/gpt-5-mini, or replay/RUN_DIRECTORY
+    #[arg(short, long, value_name = "KIND/MODEL", help_heading = "Rollouts")]
     pub model: Option<String>,
     /// Rollouts that run at once [default: 4]
     #[arg(short, long, value_name = "N", help_heading = "Rollouts")]
@@ -221,11 +221,16 @@ fn eval_help() -> String {
          orcapack eval -d tasks -a oracle -n 16 -k 3     three attempts each, 16 at once\n  \
          orcapack eval -d tasks -t 'git-*' -x '*-slow'   by name; quote globs\n  \
          orcapack eval -d tasks --set sandbox.cpus=2 --set retries.image=0\n  \
+         orcapack eval -d tasks -a team -m openai/gpt-5-mini --set models.main.temperature=0.2\n  \
+         orcapack eval -d tasks -a team -m replay/runs/nightly   the same answers once more\n  \
          orcapack eval -c eval.toml --name nightly       settings from a file, flags over them\n  \
          orcapack eval --name nightly --resume           only what is missing\n  \
          orcapack eval -d tasks --dry-run > eval.toml    all settings, to be edited\n\n\
          The run directory runs/NAME holds the effective configuration, the ledger (SQLite),\n\
-         trajectories, metrics, logs and report.html.\n\n{}",
+         trajectories, metrics, logs and report.html.\n\n\
+         Models: openai (any server of its protocol), vllm, sglang, anthropic, replay; -m gives all\n\
+         roles one, tables [models.NAME] and [team.roles] of a configuration give each its own.\n\
+         Keys are ${{OPENAI_API_KEY}}, ${{ANTHROPIC_API_KEY}}, or what api_key names; see README.md.\n\n{}",
         Exit::table()
     )
 }

@@ -4,12 +4,16 @@
 //! `config_read.rs`; [`EvalConfig::to_toml`] writes the effective configuration, and that reads
 //! back as itself. Where the layers come from is [`crate::config_layers`]'s matter.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
 use orcapack_tasks::FailureClass;
 use serde::{Serialize, Serializer};
+
+use crate::config_models::ModelConfig;
+use crate::config_team::TeamConfig;
 
 /// Everything that one `eval` run needs to know.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -21,6 +25,11 @@ pub struct EvalConfig {
     pub sandbox: SandboxConfig,
     pub timeouts: TimeoutConfig,
     pub retries: RetryLimits,
+    /// Of agent `team`.
+    pub team: TeamConfig,
+    /// By the names that roles call them by.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub models: BTreeMap<String, ModelConfig>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -55,7 +64,7 @@ pub struct AgentConfig {
     pub think: Duration,
 }
 
-/// The agents that need no model.
+/// Who solves the tasks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum AgentKind {
@@ -66,6 +75,8 @@ pub enum AgentKind {
     Nop,
     /// Runs the task's known wrong solutions, which must fail
     KnownBad,
+    /// An orchestrator with explorers and coders, played by models
+    Team,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -197,14 +208,19 @@ impl Default for RetryLimits {
 }
 
 impl AgentKind {
-    pub const NAMES: [(&str, Self); 3] =
-        [("oracle", Self::Oracle), ("nop", Self::Nop), ("known-bad", Self::KnownBad)];
+    pub const NAMES: [(&str, Self); 4] = [
+        ("oracle", Self::Oracle),
+        ("nop", Self::Nop),
+        ("known-bad", Self::KnownBad),
+        ("team", Self::Team),
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Oracle => "oracle",
             Self::Nop => "nop",
             Self::KnownBad => "known-bad",
+            Self::Team => "team",
         }
     }
 }
@@ -255,6 +271,8 @@ impl EvalConfig {
                 verifier: None,
             },
             retries: RetryLimits::default(),
+            team: TeamConfig::default(),
+            models: BTreeMap::new(),
         }
     }
 
@@ -268,7 +286,10 @@ impl EvalConfig {
 }
 
 /// Whole seconds as an integer, others as a number.
-fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn seconds<S: Serializer>(
+    duration: &Duration,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     if duration.subsec_nanos() == 0 {
         serializer.serialize_u64(duration.as_secs())
     } else {

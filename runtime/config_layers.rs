@@ -11,7 +11,10 @@ use orcapack_tasks::toml_doc::TomlDoc;
 use orcapack_tasks::{Defect, Defects};
 
 use crate::cli::EvalArgs;
-use crate::config::EvalConfig;
+use crate::config::{AgentKind, EvalConfig};
+use crate::config_models::{self, KeySource};
+use crate::config_team::MODEL_MAIN;
+use crate::team_plan::{TeamPlan, Variables};
 
 /// What defaults depend on.
 #[derive(Clone, Debug)]
@@ -20,6 +23,16 @@ pub struct Host {
     pub cache_dir: PathBuf,
     pub working_dir: PathBuf,
     pub now: jiff::Zoned,
+    /// Where `${NAME}` is looked up.
+    pub variables: Variables,
+}
+
+/// What a command line and its files come to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    pub config: EvalConfig,
+    /// Of agent `team`, and of no other.
+    pub team: Option<TeamPlan>,
 }
 
 impl Host {
@@ -35,12 +48,13 @@ impl Host {
             cache_dir,
             working_dir: env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
             now: jiff::Zoned::now(),
+            variables: |name| env::var(name).ok(),
         }
     }
 }
 
 /// The effective configuration of `eval`, or everything that is wrong with it.
-pub fn load(args: &EvalArgs, host: &Host) -> Result<EvalConfig, Defects> {
+pub fn load(args: &EvalArgs, host: &Host) -> Result<Loaded, Defects> {
     let mut defects = Vec::new();
     let mut doc = document(args.config.as_deref(), "a readable file").unwrap_or_else(|found| {
         defects.extend(found.0);
@@ -57,18 +71,61 @@ pub fn load(args: &EvalArgs, host: &Host) -> Result<EvalConfig, Defects> {
 
     let base = EvalConfig::defaults(host.cpus, host.cache_dir.clone());
     let base = if args.resume { resumed(&doc, base)? } else { base };
-    let mut config = EvalConfig::read(doc, base)?;
-    if let Some(model) = &args.model {
+    let wrong_model = args.model.as_ref().and_then(|model| set_model(&mut doc, model).err());
+    let mut config = EvalConfig::of(&doc.root(), base);
+    if let (Some(model), true) = (&args.model, config.agent.kind != AgentKind::Team) {
         let expected = format!("no model: agent `{}` uses none", config.agent.kind.as_str());
         return Err(Defect::new(Path::new("--model"), expected, format!("`{model}`")).into());
     }
+    // Without it the team would be said to have none.
+    Defects(wrong_model.into_iter().collect()).into_result(())?;
+    complete(&mut config, host);
+    let team = TeamPlan::make(&doc.root(), &config, host.variables);
+    doc.finish(Loaded { config, team })
+}
+
+/// What depends on the machine and the moment.
+fn complete(config: &mut EvalConfig, host: &Host) {
     if config.run.name.is_empty() {
         let time = host.now.strftime("%Y-%m-%d_%H-%M-%S");
         config.run.name = format!("{time}-{}", config.agent.kind.as_str());
     }
     config.run.dataset = host.working_dir.join(&config.run.dataset);
     config.sandbox.cache_dir = host.working_dir.join(&config.sandbox.cache_dir);
-    Ok(config)
+    for model in config.models.values_mut() {
+        if let Some(run) = &mut model.run {
+            *run = host.working_dir.join(&*run);
+        }
+        let account = model.account_variable();
+        match (&mut model.key, account) {
+            (Some(KeySource::File(file)), _) => *file = host.working_dir.join(&*file),
+            (Some(KeySource::Variable(_)), _) => {}
+            (key @ None, Some(name)) => {
+                let set = (host.variables)(name).is_some_and(|value| !value.is_empty());
+                *key = set.then(|| KeySource::Variable(name.to_owned()));
+            }
+            (None, None) => {}
+        }
+    }
+}
+
+/// `--model KIND/MODEL`: the model of all roles.
+fn set_model(doc: &mut TomlDoc, text: &str) -> Result<(), Defect> {
+    const FLAG: &str = "--model";
+    let (kind, key, rest) = config_models::parse_short(text).map_err(|found| {
+        let expected = "KIND/MODEL, such as openai/gpt-5-mini, vllm/Qwen/Qwen3-14B or \
+                        anthropic/claude-sonnet-4-5, or replay/RUN_DIRECTORY";
+        Defect::new(Path::new(FLAG), expected, found)
+    })?;
+    let given = doc.root().section_map("models");
+    if let Some((name, _)) = given.iter().find(|(_, section)| section.has("kind")) {
+        let expected = "no models in the configuration beside it";
+        return Err(Defect::new(Path::new(FLAG), expected, format!("[models.{name}]")));
+    }
+    // As TOML, so that a model that is called `7` is no number.
+    let rest = toml::Value::from(rest).to_string();
+    doc.set(FLAG, &format!("models.{MODEL_MAIN}.kind"), kind.as_str())?;
+    doc.set(FLAG, &format!("models.{MODEL_MAIN}.{key}"), &rest)
 }
 
 /// The configuration that the run to resume was made with.
@@ -139,4 +196,4 @@ fn flags(args: &EvalArgs) -> Vec<Flag> {
 
 #[cfg(test)]
 #[path = "config_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -1,5 +1,6 @@
 //! Reads the configuration out of a TOML document: each key with its range.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
@@ -11,6 +12,8 @@ use crate::config::{
     AgentConfig, AgentKind, EvalConfig, RetryLimits, RolloutConfig, RunConfig, SandboxConfig,
     SandboxDriver, SelectConfig, TimeoutConfig,
 };
+use crate::config_models::{MODELS_MAX, ModelConfig};
+use crate::config_team::TeamConfig;
 
 const DAY_SEC: f64 = 86_400.0;
 /// A time limit of a working part: short enough to end, long enough to be met.
@@ -19,8 +22,16 @@ const LIMIT_SEC: RangeInclusive<f64> = 0.1..=7.0 * DAY_SEC;
 impl EvalConfig {
     /// `base` with everything over it that the document says; all its faults at once.
     pub fn read(doc: TomlDoc, base: Self) -> Result<Self, Defects> {
-        let root = doc.root();
-        let config = Self {
+        let config = Self::of(&doc.root(), base);
+        doc.finish(config)
+    }
+
+    /// The same, for who has more to ask of the document before it is finished.
+    pub(crate) fn of(root: &Section<'_>, base: Self) -> Self {
+        let models = models(root, base.models);
+        let names: Vec<&str> = models.keys().map(String::as_str).collect();
+        let team = TeamConfig::read(&root.section("team"), base.team, &names);
+        Self {
             run: RunConfig::read(&root.section("run"), base.run),
             select: SelectConfig::read(&root.section("select"), base.select),
             agent: AgentConfig::read(&root.section("agent"), base.agent),
@@ -28,10 +39,32 @@ impl EvalConfig {
             sandbox: SandboxConfig::read(&root.section("sandbox"), base.sandbox),
             timeouts: TimeoutConfig::read(&root.section("timeouts"), base.timeouts),
             retries: RetryLimits::read(&root.section("retries"), base.retries),
-        };
-        doc.finish(config)
+            team,
+            models,
+        }
     }
 }
+
+fn models(
+    root: &Section<'_>,
+    mut models: BTreeMap<String, ModelConfig>,
+) -> BTreeMap<String, ModelConfig> {
+    let given = root.section_map("models");
+    let found = given.len();
+    for (name, section) in given.into_iter().take(MODELS_MAX) {
+        if !is_run_name(&name) {
+            root.section("models").refuse(&name, MODEL_NAME, format!("{name:?}"));
+        }
+        let base = models.remove(&name);
+        models.extend(ModelConfig::read(&section, base).map(|model| (name, model)));
+    }
+    if found > MODELS_MAX {
+        root.refuse("models", &format!("at most {MODELS_MAX} models"), found.to_string());
+    }
+    models
+}
+
+const MODEL_NAME: &str = "a name as of a run: letters, digits, `.`, `_` and `-`, at most 64";
 
 impl RunConfig {
     fn read(section: &Section<'_>, base: Self) -> Self {

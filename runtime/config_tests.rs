@@ -1,13 +1,22 @@
 use clap::Parser as _;
+use orcapack_actors::model::settings::{EndpointKind, Price, Sampling};
+use orcapack_actors::team::settings::Mode;
 use orcapack_tasks::FailureClass;
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
 use crate::cli::{Cli, Command};
+use crate::config_models::ModelConfig;
 
 /// `eval` with these arguments and this `eval.toml`, on a machine that is the same everywhere.
 /// `DIR` in an argument or a message is the folder of the file.
 fn eval(toml: Option<&str>, args: &[&str]) -> Result<EvalConfig, String> {
+    loaded(toml, args).map(|loaded| loaded.config)
+}
+
+/// The same, with the plan of a team.
+pub(crate) fn loaded(toml: Option<&str>, args: &[&str]) -> Result<Loaded, String> {
     let dir = tempfile::tempdir().unwrap();
     let dir_text = dir.path().display().to_string();
     let mut line = vec!["orcapack".to_owned(), "eval".to_owned()];
@@ -27,6 +36,12 @@ fn host() -> Host {
         cache_dir: PathBuf::from("cache"),
         working_dir: PathBuf::from("/home/ada"),
         now: "2026-03-01T14:05:09[UTC]".parse().unwrap(),
+        variables: |name| match name {
+            "ANTHROPIC_API_KEY" => Some("sk-ant-1234".to_owned()),
+            "EMPTY" => Some(String::new()),
+            "TWO_LINES" => Some("sk-1\nsk-2".to_owned()),
+            _ => None,
+        },
     }
 }
 
@@ -68,6 +83,80 @@ fn bad_configurations_are_told_all_their_faults_with_place_and_remedy() {
         ("--set of a key that is none", None, &["-d", "ds", "--set", "a b=1"]),
         ("no such file", None, &["-c", "DIR/absent.toml"]),
         ("a model that no agent uses", None, &["-d", "ds", "-m", "large", "-a", "nop"]),
+        ("a team without a model", None, &["-d", "ds", "-a", "team"]),
+        ("a model that is none", None, &["-d", "ds", "-a", "team", "-m", "opnai/gpt-5"]),
+        ("a model of no name", None, &["-d", "ds", "-a", "team", "-m", "gpt-5"]),
+        ("a model that plans nothing", None, &["-d", "ds", "-a", "team", "-m", "literal/x"]),
+        (
+            "two ways to say a model",
+            Some("[run]\ndataset = 'ds'\n[agent]\nkind = 'team'\n[models.big]\nkind = 'vllm'\n"),
+            &["-m", "openai/gpt-5"],
+        ),
+        (
+            "models that cannot be",
+            Some(
+                "[run]\ndataset = 'ds'\n[agent]\nkind = 'team'\n\
+                 [models.main]\nkind = 'openai'\nurl = 'ftp://x'\ntemperature = 3\n\
+                 extra = { at = 2026-01-01, ok = [1, nan] }\nprice = { input = 1, ouput = 2 }\n\
+                 [models.past]\nkind = 'replay'\ntemperature = 0\n\
+                 [models.fixed]\nkind = 'literal'\nmodel = 'x'\n\
+                 [models.claude]\nkind = 'anthropic'\nmodel = 'c'\nseed = 1\ntop_p = 2\n\
+                 [models.none]\nmodel = 'x'\n[models.odd]\nkind = 'openia'\nmodel = 'x'\n",
+            ),
+            &[],
+        ),
+        (
+            "urls that say too much",
+            Some(
+                "[run]\ndataset = 'ds'\n[agent]\nkind = 'team'\n\
+                 [models.main]\nkind = 'vllm'\nmodel = 'a'\nurl = 'http://me:pass@h/v1'\n\
+                 [models.two]\nkind = 'vllm'\nmodel = 'a'\nurl = 'http://h/v1?key=pass'\n",
+            ),
+            &[],
+        ),
+        (
+            "keys that are written down, not set, or not there",
+            Some(
+                "[run]\ndataset = 'ds'\n[agent]\nkind = 'team'\n\
+                 [models.main]\nkind = 'openai'\nmodel = 'a'\napi_key = 'sk-1234'\n\
+                 [models.b]\nkind = 'openai'\nmodel = 'a'\napi_key = 77\napi_key_file = 'k'\n",
+            ),
+            &["--set", "models.c.kind=openai", "--set", "models.c.api_key=sk-5678"],
+        ),
+        (
+            "accounts without a key",
+            Some(
+                "[run]\ndataset = 'ds'\n[agent]\nkind = 'team'\n[team.roles]\nexplorer = 'b'\n\
+                 coder = 'c'\n[models.main]\nkind = 'openai'\nmodel = 'a'\napi_key = '${KEY}'\n\
+                 [models.b]\nkind = 'openai'\nmodel = 'a'\n\
+                 [models.c]\nkind = 'openai'\nmodel = 'a'\napi_key_file = 'absent.key'\n",
+            ),
+            &[],
+        ),
+        (
+            "keys that are none",
+            Some(
+                "[run]\ndataset = 'ds'\n[agent]\nkind = 'team'\n[team.roles]\nexplorer = 'b'\n\
+                 [models.main]\nkind = 'openai'\nmodel = 'a'\napi_key = '${TWO_LINES}'\n\
+                 [models.b]\nkind = 'openai'\nmodel = 'a'\napi_key = '${EMPTY}'\n",
+            ),
+            &[],
+        ),
+        (
+            "roles that nobody can play",
+            Some(
+                "[run]\ndataset = 'ds'\n[agent]\nkind = 'team'\n[team]\nmode = 'stateles'\n\
+                 tokens_max = 0\n[team.roles]\norchestrator = 'fixed'\ncoder = 'mian'\n\
+                 reviewer = 'main'\n[models.main]\nkind = 'vllm'\nmodel = 'a'\n\
+                 [models.fixed]\nkind = 'literal'\n",
+            ),
+            &[],
+        ),
+        (
+            "a recorded run that is not",
+            None,
+            &["-d", "ds", "-a", "team", "-m", "replay/runs/earlier"],
+        ),
         ("resume without a name", None, &["--resume"]),
         ("resume of a run that is not", None, &["--resume", "--name", "x", "--runs-dir", "DIR"]),
         ("a path that is empty", None, &["--set", "run.dataset=''", "--set", "run.name=''"]),
@@ -86,7 +175,7 @@ fn bad_configurations_are_told_all_their_faults_with_place_and_remedy() {
     DIR/eval.toml:4: expected valid TOML, found unclosed table, expected `]`
 
     ## unknown keys
-    DIR/eval.toml:3: rollout: expected one of: run, select, agent, rollouts, sandbox, timeouts, retries, found unknown key `rollout` (did you mean `rollouts`?)
+    DIR/eval.toml:3: rollout: expected one of: models, team, run, select, agent, rollouts, sandbox, timeouts, retries, found unknown key `rollout` (did you mean `rollouts`?)
     DIR/eval.toml:6: sandbox.memory: expected one of: driver, cpus, memory_mb, pids, storage_mb, start_timeout_sec, create_concurrency, verify_concurrency, create_rate_per_sec, breaker_failures, breaker_cooldown_sec, cache_dir, found unknown key `memory`
     --set: rollouts.n_concurent: expected one of: n_concurrent, n_attempts, partial_reward, found unknown key `n_concurent` (did you mean `n_concurrent`?)
 
@@ -112,7 +201,7 @@ fn bad_configurations_are_told_all_their_faults_with_place_and_remedy() {
     --dataset: run.dataset: expected a path of tables, found `run`, which is 3
 
     ## bad names
-    DIR/eval.toml:2: agent.kind: expected "oracle" or "nop" or "known-bad", found the string "human"
+    DIR/eval.toml:2: agent.kind: expected "oracle" or "nop" or "known-bad" or "team", found the string "human"
     DIR/eval.toml:4: sandbox.driver: expected "auto" or "docker" or "process", found the string "podman"
     --name: run.name: expected 1 to 64 letters, digits, `.`, `_` and `-`, the first of them a letter or a digit, found "../up"
 
@@ -135,6 +224,69 @@ fn bad_configurations_are_told_all_their_faults_with_place_and_remedy() {
 
     ## a model that no agent uses
     --model: expected no model: agent `nop` uses none, found `large`
+
+    ## a team without a model
+    --agent: agent.kind: expected a model for the team: -m KIND/MODEL, such as -m openai/gpt-5-mini, or a table [models.main] with kind and model, found none
+
+    ## a model that is none
+    --model: expected KIND/MODEL, such as openai/gpt-5-mini, vllm/Qwen/Qwen3-14B or anthropic/claude-sonnet-4-5, or replay/RUN_DIRECTORY, found `opnai/gpt-5` (did you mean `openai/gpt-5`?)
+
+    ## a model of no name
+    --model: expected KIND/MODEL, such as openai/gpt-5-mini, vllm/Qwen/Qwen3-14B or anthropic/claude-sonnet-4-5, or replay/RUN_DIRECTORY, found `gpt-5`
+
+    ## a model that plans nothing
+    --model: expected KIND/MODEL, such as openai/gpt-5-mini, vllm/Qwen/Qwen3-14B or anthropic/claude-sonnet-4-5, or replay/RUN_DIRECTORY, found `literal/x`, which answers for nobody's plan
+
+    ## two ways to say a model
+    --model: expected no models in the configuration beside it, found [models.big]
+
+    ## models that cannot be
+    DIR/eval.toml:5: models.main.api_key: expected a key for https://api.openai.com/v1: this one, api_key_file, or OPENAI_API_KEY in the environment, found none
+    DIR/eval.toml:5: models.main.model: expected a string that is not empty, found nothing
+    DIR/eval.toml:7: models.main.url: expected http:// or https://, a host, and a path up to the version, no more, found "ftp://x"
+    DIR/eval.toml:8: models.main.temperature: expected a number from 0 to 2, found 3
+    DIR/eval.toml:9: models.main.extra.at: expected a value that JSON has too, found the date-time 2026-01-01
+    DIR/eval.toml:9: models.main.extra.ok[1]: expected a value that JSON has too, found NaN
+    DIR/eval.toml:10: models.main.price.ouput: expected one of: input, cached_input, output, found unknown key `ouput` (did you mean `output`?)
+    DIR/eval.toml:10: models.main.price.output: expected US dollars for a million tokens, found nothing
+    DIR/eval.toml:11: models.past.run: expected a string that is not empty, found nothing
+    DIR/eval.toml:13: models.past.temperature: expected one of: kind, run, in_flight_max, price, found unknown key `temperature`
+    DIR/eval.toml:16: models.fixed.model: expected one of: kind, found unknown key `model`
+    DIR/eval.toml:20: models.claude.seed: expected one of: kind, model, url, api_key, api_key_file, temperature, top_p, try_timeout_sec, tries_max, in_flight_max, price, found unknown key `seed`
+    DIR/eval.toml:21: models.claude.top_p: expected a number from 0 to 1, found 2
+    DIR/eval.toml:22: models.none.kind: expected "openai" or "vllm" or "sglang" or "anthropic" or "replay" or "literal", found nothing
+    DIR/eval.toml:25: models.odd.kind: expected "openai" or "vllm" or "sglang" or "anthropic" or "replay" or "literal", found the string "openia"
+
+    ## urls that say too much
+    DIR/eval.toml:8: models.main.url: expected http:// or https://, a host, and a path up to the version, no more, found a name or a password before the host
+    DIR/eval.toml:12: models.two.url: expected http:// or https://, a host, and a path up to the version, no more, found a query or a fragment
+
+    ## keys that are written down, not set, or not there
+    DIR/eval.toml:8: models.main.api_key: expected `${NAME}` of an environment variable, or api_key_file = "PATH", found a literal text, which a key must never be
+    DIR/eval.toml:8: models.main.api_key: expected a key for https://api.openai.com/v1: this one, api_key_file, or OPENAI_API_KEY in the environment, found none
+    DIR/eval.toml:12: models.b.api_key: expected `${NAME}` of an environment variable, or api_key_file = "PATH", found a value of another type
+    DIR/eval.toml:13: models.b.api_key_file: expected one of api_key and api_key_file, found both
+    --set: models.c.api_key: expected `${NAME}` of an environment variable, or api_key_file = "PATH", found a literal text, which a key must never be
+    --set: models.c.model: expected a string that is not empty, found nothing
+
+    ## accounts without a key
+    DIR/eval.toml:11: models.main.api_key: expected where a key is to be found, found ${KEY}, which is not set
+    DIR/eval.toml:12: models.b.api_key: expected a key for https://api.openai.com/v1: this one, api_key_file, or OPENAI_API_KEY in the environment, found none
+    DIR/eval.toml:18: models.c.api_key_file: expected where a key is to be found, found /home/ada/absent.key, which cannot be read: No such file or directory (os error 2)
+
+    ## keys that are none
+    DIR/eval.toml:10: models.main.api_key: expected where a key is to be found, found ${TWO_LINES}, which holds more than a line of visible ASCII
+    DIR/eval.toml:14: models.b.api_key: expected where a key is to be found, found ${EMPTY}, which is empty
+
+    ## roles that nobody can play
+    DIR/eval.toml:6: team.mode: expected "stateful" or "stateless", found the string "stateles"
+    DIR/eval.toml:7: team.tokens_max: expected an integer from 1 to 1000000000000, found 0
+    DIR/eval.toml:9: team.roles.orchestrator: expected a model that can plan, found `fixed`, which is literal
+    DIR/eval.toml:10: team.roles.coder: expected the name of a model, one of: fixed, main, found `mian` (did you mean `main`?)
+    DIR/eval.toml:11: team.roles.reviewer: expected one of: orchestrator, explorer, coder, found unknown key `reviewer`
+
+    ## a recorded run that is not
+    --model: models.main.run: expected the directory of a run, found /home/ada/runs/earlier, which has no trajectories
 
     ## resume without a name
     --resume: run.name: expected the run to resume: --name NAME, found none
@@ -227,6 +379,24 @@ fn defaults_are_the_documented_ones() {
     model_endpoint = 5
     grader = 1
     internal = 1
+
+    [team]
+    mode = "stateful"
+    orchestrator_turns_max = 50
+    orchestrator_answer_tokens_max = 4096
+    subagent_answer_tokens_max = 4096
+    tokens_max = 5000000
+    subagent_tokens_max = 1000000
+    observation_chars_max = 12000
+    bootstrap_chars_max = 24000
+    time_reserve_sec = 30
+    restarts_max = 5
+    restart_window_sec = 60
+
+    [team.roles]
+    orchestrator = "main"
+    explorer = "main"
+    coder = "main"
     "#);
 }
 
@@ -254,18 +424,64 @@ fn resume_starts_from_the_configuration_of_the_run() {
     assert_eq!(changed.rollouts.n_attempts, 5);
 }
 
+fn any_model() -> impl Strategy<Value = ModelConfig> {
+    let number = || proptest::option::of(0.0_f64..1.0);
+    let parts = (
+        (0_usize..6, "[!-~]{1,12}", "[a-z]{1,9}", 0_usize..3, proptest::bool::ANY),
+        (number(), number(), proptest::option::of(0..=i64::MAX as u64)),
+        (1_u64..4000, 1_u32..1000, 1_usize..1000, number()),
+        (0_usize..4, "[ -~]{0,9}", -5_i64..5),
+    );
+    parts.prop_map(|(names, sampling, bounds, extra)| {
+        let kind = EndpointKind::NAMES[names.0].1;
+        let plain = ModelConfig::defaults(kind);
+        let served = config_models::is_served(kind);
+        let price = |input| Price { input, cached_input: input / 3.0, output: 2.0 };
+        let replay = kind == EndpointKind::Replay;
+        let mut model = ModelConfig {
+            run: replay.then(|| PathBuf::from("/").join(&names.1)),
+            price: bounds.3.map(price).filter(|_| served || replay),
+            in_flight_max: if served || replay { bounds.2 } else { plain.in_flight_max },
+            ..plain
+        };
+        if served {
+            model.model = names.1;
+            model.url = if names.4 { format!("http://{}/v1", names.2) } else { model.url };
+            model.key = match names.3 {
+                0 => None,
+                1 => Some(KeySource::Variable(names.2.to_uppercase())),
+                _ => Some(KeySource::File(PathBuf::from("/keys").join(&names.2))),
+            };
+            model.sampling = Sampling {
+                temperature: sampling.0,
+                top_p: sampling.1,
+                seed: sampling.2.filter(|_| kind != EndpointKind::Anthropic),
+            };
+            model.try_timeout = std::time::Duration::from_millis(bounds.0 * 250);
+            model.tries_max = bounds.1;
+            let value = [json!(extra.1), json!(extra.2), json!([extra.2, {"a": true}]), json!(0.5)];
+            model.extra.insert("k".to_owned(), value[extra.0].clone());
+        }
+        model
+    })
+}
+
 fn any_config() -> impl Strategy<Value = EvalConfig> {
     let names = || proptest::collection::vec("[ -~]{0,8}", 0..3);
     let millis = || (100_u64..10_000_000).prop_map(std::time::Duration::from_millis);
     let parts = (
         ("[a-z0-9][a-zA-Z0-9._-]{0,20}", "[ -~]{1,20}"),
         (names(), names(), names(), proptest::option::of(1_usize..1000)),
-        (0_usize..3, millis(), 0_usize..3, proptest::bool::ANY),
+        (0_usize..4, millis(), 0_usize..3, proptest::bool::ANY),
         (0.01_f64..1024.0, 16_u64..100_000, 0.0_f64..1000.0),
         (proptest::option::of(millis()), proptest::option::of(millis()), 0.01_f64..1000.0),
         proptest::collection::vec(0_u32..1000, 9),
+        (
+            proptest::collection::btree_map("[a-z][a-z0-9._-]{0,9}", any_model(), 0..4),
+            ("[a-z]{1,4}", 1_u64..1_000_000, proptest::bool::ANY, millis()),
+        ),
     );
-    parts.prop_map(|(run, select, agent, sandbox, timeouts, retries)| {
+    parts.prop_map(|(run, select, agent, sandbox, timeouts, retries, (models, team))| {
         let mut config = EvalConfig::defaults(3, PathBuf::from("/cache"));
         config.run.name = run.0;
         config.run.dataset = PathBuf::from("/").join(run.1);
@@ -273,7 +489,7 @@ fn any_config() -> impl Strategy<Value = EvalConfig> {
         config.select.tags = select.1;
         config.select.categories = select.2;
         config.select.n_tasks = select.3;
-        config.agent.kind = crate::config::AgentKind::NAMES[agent.0].1;
+        config.agent.kind = AgentKind::NAMES[agent.0].1;
         config.agent.think = agent.1;
         config.sandbox.driver = crate::config::SandboxDriver::NAMES[agent.2].1;
         config.rollouts.partial_reward = agent.3;
@@ -292,6 +508,11 @@ fn any_config() -> impl Strategy<Value = EvalConfig> {
         config.retries.model_endpoint = retries[6];
         config.retries.grader = retries[7];
         config.retries.internal = retries[8];
+        config.models = models;
+        config.team.roles.coder = team.0;
+        config.team.settings.tokens_max = team.1;
+        config.team.settings.mode = if team.2 { Mode::Stateless } else { Mode::Stateful };
+        config.team.settings.time_reserve = team.3;
         config
     })
 }

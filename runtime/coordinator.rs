@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use orcapack_actors::agent::Solver;
-use orcapack_actors::attempt::{Assignment, AttemptReport};
+use orcapack_actors::agent::{AgentRun, Solver};
+use orcapack_actors::attempt::{Assignment, AttemptReport, StepRecord};
 use orcapack_actors::rollout::Rollouts;
+use orcapack_actors::team::figures;
 use orcapack_tasks::Task;
 use orcapack_tasks::grading;
 use orcapack_tasks::outcome::{FailureClass, Outcome};
@@ -21,6 +22,7 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, DerivedActorRef, Rp
 use crate::ledger::{Ledger, Record};
 use crate::record::Folders;
 use crate::store::{Details, Entry, Job, Store};
+use crate::summary_team::AgentSummary;
 
 pub enum Message {
     /// The rollouts are there: start.
@@ -264,6 +266,7 @@ impl State {
             wall: report.wall,
             phases: report.phases,
             note: report.note.clone(),
+            agents: agents(&report),
         };
         let mut details = Some(details);
         let entry = |record| Entry { record, details: details.take() };
@@ -331,6 +334,19 @@ impl State {
             drop(reply.send(end.clone()));
         }
     }
+}
+
+/// Who worked on each step, where a team did.
+fn agents(report: &AttemptReport) -> Vec<AgentSummary> {
+    let attempt = report.assignment.attempt;
+    let of_step = |(step, record): (usize, &StepRecord)| {
+        let figures = match &record.agent {
+            AgentRun::Team(run) => figures::agents(&run.record),
+            AgentRun::Nothing | AgentRun::Script { .. } => Vec::new(),
+        };
+        figures.into_iter().map(move |agent| AgentSummary::of(attempt, step, &agent))
+    };
+    report.steps.iter().enumerate().flat_map(of_step).collect()
 }
 
 /// Tokio's clock, so that simulated time counts.

@@ -24,6 +24,7 @@ use crate::progress;
 use crate::record::Folders;
 use crate::status::RunStatus;
 use crate::store::{PlannedRollout, Store, StoreError};
+use crate::team_plan::TeamPlan;
 
 /// Between two looks at the board for the progress display.
 const STATUS_EVERY: Duration = Duration::from_millis(200);
@@ -31,6 +32,8 @@ const STATUS_EVERY: Duration = Duration::from_millis(200);
 /// What is to be run, and where its records go.
 pub struct Engine<'a> {
     pub config: &'a EvalConfig,
+    /// For rollouts that a team solves.
+    pub team: Option<TeamPlan>,
     pub driver: Arc<dyn Driver>,
     /// Label of everything that is created.
     pub run_id: String,
@@ -72,7 +75,7 @@ impl Engine<'_> {
             folders: self.folders,
             tally: tally.clone(),
         };
-        let node_config = node_config(self.config, self.run_id, opened.incarnation);
+        let node_config = node_config(self.config, self.team, self.run_id, opened.incarnation);
         let node = Node::start(self.driver, node_config, work).await?;
         let (publish, status) = watch::channel(status(&node, &tally, total));
         let shown = tokio::spawn(progress::show(self.progress, status));
@@ -203,7 +206,12 @@ fn tally(past: &Past) -> Tally {
     tally
 }
 
-fn node_config(config: &EvalConfig, run: String, incarnation: u64) -> NodeConfig {
+fn node_config(
+    config: &EvalConfig,
+    team: Option<TeamPlan>,
+    run: String,
+    incarnation: u64,
+) -> NodeConfig {
     let sandbox = &config.sandbox;
     NodeConfig {
         gate: StartGateConfig {
@@ -225,6 +233,7 @@ fn node_config(config: &EvalConfig, run: String, incarnation: u64) -> NodeConfig
         agent_timeout: config.timeouts.agent,
         verifier_timeout: config.timeouts.verifier,
         scheme: if config.rollouts.partial_reward { Scheme::Weighted } else { Scheme::Binary },
+        team,
         run,
         node: "local".into(),
         incarnation,

@@ -9,7 +9,7 @@ use orcapack_tasks::admission::TrialKind;
 use orcapack_tasks::{Defect, Defects};
 
 use crate::cli::EvalArgs;
-use crate::config::{AgentKind, EvalConfig};
+use crate::config::AgentKind;
 use crate::config_layers::Host;
 use crate::coordinator::{Rollout, RunEnd};
 use crate::engine::{Engine, Finished};
@@ -19,7 +19,10 @@ use crate::plan::Plan;
 use crate::record::{self, Folders};
 use crate::run_dir::{Opening, RunDir, RunKind};
 use crate::summary::{RunInfo, RunSummary, TaskInfo};
-use crate::{engine, output, report, sandboxes, store_rows, summary_rows, table, telemetry};
+use crate::team_plan::TeamPlan;
+use crate::{
+    engine, output, report, sandboxes, store_agents, store_rows, summary_rows, table, telemetry,
+};
 
 /// Of a table where there is no terminal: what fits a log.
 const LOG_WIDTH: u16 = 120;
@@ -68,6 +71,7 @@ fn rollouts(plan: &Plan) -> Result<Vec<Rollout>, Failure> {
 /// Who solves sample number `sample` of a task; `None` where the task has no script for that agent.
 fn solver(kind: AgentKind, task: &Task, sample: usize) -> Option<Solver> {
     let trial = match kind {
+        AgentKind::Team => return Some(Solver::Team),
         AgentKind::Nop => TrialKind::Nop,
         AgentKind::Oracle => task.has_solution().then_some(TrialKind::Oracle)?,
         AgentKind::KnownBad => {
@@ -102,6 +106,7 @@ async fn evaluate(args: &EvalArgs, plan: &Plan, rollouts: Vec<Rollout>) -> Resul
     let sandbox = driver.name();
     let engine = Engine {
         config,
+        team: plan.team.clone(),
         driver,
         run_id: dir.id().to_owned(),
         ledger: dir.ledger(),
@@ -119,13 +124,14 @@ async fn evaluate(args: &EvalArgs, plan: &Plan, rollouts: Vec<Rollout>) -> Resul
     let finished = engine.run().await?;
     metrics.finish().await.map_err(io)?;
     let (attempts, results) = store_rows::read(&dir.ledger())?;
-    let info = run_info(config, sandbox, started, &finished)?;
+    let info = run_info(plan, sandbox, started, &finished)?;
     let tasks = plan.set.tasks.iter().map(task_info).collect();
     let trajectory = |rollout, attempt| {
         let path = format!("trajectories/{}", record::trajectory_name(rollout, attempt));
         dir.path().join(&path).is_file().then_some(path)
     };
-    let rows = summary_rows::rollouts(&planned, &attempts, &results, trajectory);
+    let agents = store_agents::read(&dir.ledger())?;
+    let rows = summary_rows::rollouts(&planned, &attempts, &results, agents, trajectory);
     let summary = RunSummary::new(info, tasks, rows);
     let page = report::render(&summary).map_err(|error| Failure::internal(error.to_string()))?;
     std::fs::write(dir.report(), page).map_err(io)?;
@@ -160,17 +166,18 @@ fn present(
 }
 
 fn run_info(
-    config: &EvalConfig,
+    plan: &Plan,
     sandbox: &str,
     started: jiff::Timestamp,
     finished: &Finished,
 ) -> Result<RunInfo, Failure> {
+    let config = &plan.config;
     let toml = config.to_toml().map_err(|error| Failure::internal(error.to_string()))?;
     Ok(RunInfo {
         name: config.run.name.clone(),
         dataset: config.run.dataset.display().to_string(),
         agent: config.agent.kind.as_str().into(),
-        model: None,
+        model: plan.team.as_ref().map(TeamPlan::models),
         sandbox: sandbox.into(),
         started,
         ended: jiff::Timestamp::now(),

@@ -26,6 +26,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::Semaphore;
 
 use crate::coordinator::{Coordinator, RunEnd, Work};
+use crate::team_plan::TeamPlan;
 
 /// How environments are made and rollouts are run on a node.
 #[derive(Clone, Debug)]
@@ -40,6 +41,8 @@ pub struct NodeConfig {
     pub agent_timeout: Option<Duration>,
     pub verifier_timeout: Option<Duration>,
     pub scheme: Scheme,
+    /// For rollouts that a team solves.
+    pub team: Option<TeamPlan>,
     /// Labels of everything that this process creates.
     pub run: String,
     pub node: String,

@@ -7,15 +7,18 @@ use serde::Serialize;
 
 use crate::cli::EvalArgs;
 use crate::config::EvalConfig;
-use crate::config_layers::{self, Host};
+use crate::config_layers::{self, Host, Loaded};
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::tasks_command::{self, Listed};
+use crate::team_plan::TeamPlan;
 
 /// A run that can start.
 #[derive(Debug)]
 pub struct Plan {
     pub config: EvalConfig,
+    /// Of agent `team`.
+    pub team: Option<TeamPlan>,
     /// The selected tasks, sorted by name, at least one, and the defects of those left out.
     pub set: DataSet,
 }
@@ -32,12 +35,12 @@ impl Plan {
     /// # Errors
     /// The configuration or the data set cannot be used; no task of it can be.
     pub fn make(args: &EvalArgs, host: &Host) -> Result<Self, Failure> {
-        let config = config_layers::load(args, host)?;
+        let Loaded { config, team } = config_layers::load(args, host)?;
         let set = tasks_command::load(&config.run.dataset, &config.select)?;
         if set.tasks.is_empty() {
             return Err(Failure::bad_input(tasks_command::defects_text(&set.defects)));
         }
-        Ok(Self { config, set })
+        Ok(Self { config, team, set })
     }
 
     /// Of the selected tasks: what a resumed run must share with the one before.

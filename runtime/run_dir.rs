@@ -15,14 +15,16 @@
 //! A directory belongs to one process at a time (an exclusive `flock`, which the kernel releases
 //! however that process dies). `--clean` only ever empties what is a run's directory.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use orcapack_actors::team::role::Role;
 use serde::{Deserialize, Serialize};
 
-use crate::config::EvalConfig;
+use crate::config::{AgentKind, EvalConfig};
 use crate::exit::{Exit, Failure};
 
 /// An owned run directory. Dropped, it is free for the next process.
@@ -53,6 +55,9 @@ pub struct RunKind {
     pub agent: String,
     pub n_attempts: usize,
     pub partial_reward: bool,
+    /// Of agent `team`: what bounds it, and who plays in it, each by its key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub team: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -90,7 +95,7 @@ impl From<RunDirError> for Failure {
 
 /// What a run was and would become: field, then, now. Never empty in an error.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Differences(Vec<(&'static str, String, String)>);
+pub struct Differences(Vec<(String, String, String)>);
 
 impl fmt::Display for Differences {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -109,6 +114,10 @@ impl RunKind {
             agent: config.agent.kind.as_str().to_owned(),
             n_attempts: config.rollouts.n_attempts,
             partial_reward: config.rollouts.partial_reward,
+            team: match config.agent.kind {
+                AgentKind::Team => team_kind(config),
+                AgentKind::Oracle | AgentKind::Nop | AgentKind::KnownBad => BTreeMap::new(),
+            },
         }
     }
 
@@ -123,8 +132,46 @@ impl RunKind {
                 now.partial_reward.to_string(),
             ),
         ];
-        Differences(fields.into_iter().filter(|(_, then, now)| then != now).collect())
+        let fields = fields.map(|(field, then, now)| (field.to_owned(), then, now)).into_iter();
+        let keys: BTreeSet<&String> = self.team.keys().chain(now.team.keys()).collect();
+        let value = |team: &BTreeMap<String, String>, key| {
+            team.get(key).map_or_else(|| "none".to_owned(), Clone::clone)
+        };
+        let team = keys
+            .into_iter()
+            .map(|key| (key.clone(), value(&self.team, key), value(&now.team, key)));
+        Differences(fields.chain(team).filter(|(_, then, now)| then != now).collect())
     }
+}
+
+/// What the answers of a team depend on, by the configuration's keys. How often and how long an
+/// endpoint is tried, its keys and prices may change under way.
+fn team_kind(config: &EvalConfig) -> BTreeMap<String, String> {
+    const FREE: [&str; 8] = [
+        "api_key",
+        "api_key_file",
+        "try_timeout_sec",
+        "tries_max",
+        "in_flight_max",
+        "price",
+        "restarts_max",
+        "restart_window_sec",
+    ];
+    let mut kind = BTreeMap::new();
+    let mut put = |section: &str, keys: serde_json::Result<serde_json::Value>| {
+        let keys = keys.ok();
+        let keys = keys.iter().filter_map(serde_json::Value::as_object).flatten();
+        for (key, value) in keys.filter(|(key, _)| !FREE.contains(&key.as_str())) {
+            kind.insert(format!("{section}.{key}"), value.to_string());
+        }
+    };
+    put("team", serde_json::to_value(&config.team));
+    let roles = &config.team.roles;
+    let played = Role::ALL.map(|role| roles.of(role));
+    for (name, model) in config.models.iter().filter(|(name, _)| played.contains(&name.as_str())) {
+        put(&format!("models.{name}"), serde_json::to_value(model));
+    }
+    kind
 }
 
 impl RunDir {

@@ -44,6 +44,33 @@ CREATE TABLE attempts (
     CHECK (class IS NULL OR reward IS NULL)
 ) STRICT;
 
+-- The agents of the teams of attempts that ended (written with that end); agent 0 is the orchestrator.
+CREATE TABLE agents (
+    rollout           INTEGER NOT NULL,
+    attempt           INTEGER NOT NULL,
+    step              INTEGER NOT NULL, -- of the task, 0 is the first
+    agent             INTEGER NOT NULL, -- numbered as they were launched
+    parent            INTEGER,          -- the agent that launched it
+    role              TEXT NOT NULL,    -- orchestrator, explorer, coder
+    task              TEXT NOT NULL,    -- of the team, what it was launched for
+    title             TEXT NOT NULL,
+    model             TEXT NOT NULL,    -- as its endpoint names it
+    turns             INTEGER NOT NULL,
+    takeovers         INTEGER NOT NULL, -- new actors that went on in its place
+    prompt_tokens     INTEGER NOT NULL, -- those from a cache included
+    cached_tokens     INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    cost_usd          REAL,             -- NULL where its model has no price
+    model_sec         REAL NOT NULL,    -- waiting for its model
+    action_sec        REAL NOT NULL,    -- acting, without the time of those whom it launched
+    began_sec         REAL NOT NULL,    -- since the start of the step
+    ended_sec         REAL NOT NULL,
+    ended             TEXT NOT NULL,    -- finished, forced, synthetic, refused, failed, cancelled
+    message           TEXT NOT NULL,    -- its last words, cut
+    PRIMARY KEY (rollout, attempt, step, agent),
+    FOREIGN KEY (rollout, attempt) REFERENCES attempts
+) STRICT;
+
 -- The terminal records: at most one per rollout, by the primary key (AC-2).
 CREATE TABLE results (
     rollout  INTEGER PRIMARY KEY REFERENCES rollouts,

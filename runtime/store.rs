@@ -16,10 +16,12 @@ use orcapack_tasks::outcome::FailureClass;
 use rusqlite::{Connection, Transaction, params};
 
 use crate::ledger::{Past, PastAttempt, PastEnd, Record};
+use crate::store_agents;
 use crate::store_rows::OutcomeRow;
+use crate::summary_team::AgentSummary;
 
 /// Raised when `schema.sql` changes in a way that older programs cannot read.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 /// Jobs waiting for the writer. Each attempt has at most a few under way, so this is only reached
 /// by a stuck disk.
 const JOBS_MAX: usize = 4096;
@@ -62,6 +64,8 @@ pub struct Details {
     pub wall: Duration,
     pub phases: PhaseTimes,
     pub note: Option<String>,
+    /// Of a team.
+    pub agents: Vec<AgentSummary>,
 }
 
 /// One unit of commitment: files first, then the entries, then `then`.
@@ -180,12 +184,14 @@ fn write_entry(
             ];
             transaction.prepare_cached(sql)?.execute(values)?;
         }
-        Record::AttemptEnded { fence, outcome, .. } => {
+        Record::AttemptEnded { rollout, fence, outcome, .. } => {
             write_end(transaction, *fence, "ended", &OutcomeRow::from(outcome), details.as_ref())?;
+            write_agents(transaction, *rollout, details.as_ref())?;
         }
-        Record::Interrupted { fence, .. } => {
+        Record::Interrupted { rollout, fence, .. } => {
             let row = OutcomeRow::default();
             write_end(transaction, *fence, "interrupted", &row, details.as_ref())?;
+            write_agents(transaction, *rollout, details.as_ref())?;
         }
         Record::Terminal { rollout, attempt, outcome } => {
             let sql =
@@ -199,6 +205,14 @@ fn write_entry(
         }
     }
     Ok(())
+}
+
+fn write_agents(
+    transaction: &Transaction<'_>,
+    rollout: u32,
+    details: Option<&Details>,
+) -> rusqlite::Result<()> {
+    details.map_or(Ok(()), |details| store_agents::insert(transaction, rollout, &details.agents))
 }
 
 /// The end of an attempt, in one statement: its row is looked up and written once.
@@ -343,7 +357,7 @@ fn parse_class(class: &str, path: &Path) -> Result<FailureClass, StoreError> {
 }
 
 /// SQLite's integers are signed; our counters never reach its limit.
-fn db_int(value: u64) -> i64 {
+pub(crate) fn db_int(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 

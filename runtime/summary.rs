@@ -12,6 +12,8 @@ use orcapack_tasks::outcome::{FailureClass, Outcome};
 use orcapack_tasks::pass_at_k::mean_pass_at_k;
 use serde::{Deserialize, Serialize};
 
+use crate::summary_team::{AgentSummary, RoleSummary, Spent};
+
 /// Two-sided 95% point of the normal distribution.
 const Z_95: f64 = 1.959_963_984_540_054;
 
@@ -73,6 +75,9 @@ pub struct RolloutSummary {
     pub note: Option<String>,
     /// Relative to the run's directory.
     pub trajectory: Option<String>,
+    /// Of its teams: those of every attempt that has left a record.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agents: Vec<AgentSummary>,
 }
 
 /// Where time goes, seconds.
@@ -103,6 +108,9 @@ pub struct TaskSummary {
     /// Rollouts that ended in an infrastructure failure.
     pub failures: BTreeMap<FailureClass, u64>,
     pub retries: u64,
+    /// Sums over the agents of its rollouts; `None` where no team worked on them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spent: Option<Spent>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -120,6 +128,9 @@ pub struct Totals {
     pub wall_sec: f64,
     pub rollouts_per_minute: f64,
     pub phases: Vec<PhaseStats>,
+    /// Sums over all agents of teams, those of lost attempts too, by role; empty without teams.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<RoleSummary>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -216,6 +227,7 @@ impl TaskSummary {
             phases: PhaseSeconds::default(),
             failures: BTreeMap::new(),
             retries: 0,
+            spent: None,
         }
     }
 
@@ -223,6 +235,9 @@ impl TaskSummary {
         self.ended += 1;
         self.retries += rollout.retries.values().sum::<u64>();
         self.phases = self.phases.plus(&rollout.phases);
+        for agent in &rollout.agents {
+            self.spent = Some(self.spent.unwrap_or_default().plus(&agent.spent));
+        }
         if let Some(reward) = rollout.outcome.reward() {
             self.graded += 1;
             self.passed += u64::from(is_pass(reward));
@@ -271,6 +286,7 @@ impl Totals {
             wall_sec,
             rollouts_per_minute: if wall_sec > 0.0 { ended as f64 * 60.0 / wall_sec } else { 0.0 },
             phases: PhaseStats::over(rollouts),
+            roles: RoleSummary::over(rollouts.iter().flat_map(|rollout| &rollout.agents)),
         }
     }
 }

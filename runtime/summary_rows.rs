@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use orcapack_tasks::outcome::{FailureClass, Outcome};
 
 use crate::store::PlannedRollout;
+use crate::store_agents::AgentRow;
 use crate::store_rows::{AttemptRow, ResultRow};
 use crate::summary::{PhaseSeconds, RolloutSummary};
+use crate::summary_team::AgentSummary;
 
 /// One row for every rollout that ended, in the order of `results`.
 ///
@@ -17,11 +19,16 @@ pub fn rollouts(
     plan: &[PlannedRollout],
     attempts: &[AttemptRow],
     results: &[ResultRow],
+    agents: Vec<AgentRow>,
     trajectory: impl Fn(u32, u32) -> Option<String>,
 ) -> Vec<RolloutSummary> {
     let mut by_rollout: BTreeMap<u32, Vec<&AttemptRow>> = BTreeMap::new();
     for row in attempts {
         by_rollout.entry(row.rollout).or_default().push(row);
+    }
+    let mut teams: BTreeMap<u32, Vec<AgentSummary>> = BTreeMap::new();
+    for AgentRow { rollout, agent } in agents {
+        teams.entry(rollout).or_default().push(agent);
     }
     let summarise = |result: &ResultRow| {
         let planned = plan.get(result.rollout as usize)?;
@@ -42,6 +49,7 @@ pub fn rollouts(
             retries,
             note: last.and_then(|row| row.note.clone()),
             trajectory: last.and_then(|row| trajectory(row.rollout, row.attempt)),
+            agents: teams.remove(&result.rollout).unwrap_or_default(),
         })
     };
     results.iter().filter_map(summarise).collect()
@@ -54,6 +62,7 @@ mod tests {
     use orcapack_actors::phase::PhaseTimes;
 
     use super::*;
+    use crate::summary_team;
 
     fn lost(class: FailureClass) -> Outcome {
         Outcome::InfrastructureFailure { class, message: "gone".to_owned() }
@@ -84,9 +93,12 @@ mod tests {
             ResultRow { rollout: 0, attempt: 4, outcome: graded.clone() },
             ResultRow { rollout: 1, attempt: 0, outcome: lost(FailureClass::Image) },
         ];
-        let rows = rollouts(&[task("a"), task("b")], &attempts, &results, |rollout, attempt| {
-            Some(format!("{rollout}.{attempt}"))
-        });
+        let agent = summary_team::tests::agents(3).remove(0);
+        let agents = vec![AgentRow { rollout: 0, agent: agent.clone() }];
+        let rows =
+            rollouts(&[task("a"), task("b")], &attempts, &results, agents, |rollout, attempt| {
+                Some(format!("{rollout}.{attempt}"))
+            });
         let seconds = PhaseTimes([Duration::from_secs(4); 7]).into();
         let want = [
             RolloutSummary {
@@ -98,6 +110,7 @@ mod tests {
                 retries: BTreeMap::from([(FailureClass::Oom, 2)]),
                 note: Some("note 4".to_owned()),
                 trajectory: Some("0.4".to_owned()),
+                agents: vec![agent],
             },
             RolloutSummary {
                 rollout: 1,
@@ -108,6 +121,7 @@ mod tests {
                 retries: BTreeMap::new(),
                 note: None,
                 trajectory: None,
+                agents: Vec::new(),
             },
         ];
         assert_eq!(rows, want);

@@ -2,6 +2,7 @@ use orcapack_tasks::outcome::AgentFailure;
 use proptest::prelude::*;
 
 use super::*;
+use crate::summary_team::tests::agents;
 
 /// Three tasks, two rollouts of each: every kind of ending, one retry.
 pub(crate) fn sample() -> RunSummary {
@@ -32,6 +33,7 @@ pub(crate) fn sample() -> RunSummary {
         retries: BTreeMap::new(),
         note: None,
         trajectory: Some(format!("trajectories/{rollout}.1.json")),
+        agents: Vec::new(),
     };
     let graded = |reward| Outcome::Graded { reward };
     let timed_out = Outcome::AgentFailure { failure: AgentFailure::TimedOut, reward: 0.0 };
@@ -66,6 +68,28 @@ pub(crate) fn sample() -> RunSummary {
         rss_bytes_peak: 48 << 20,
     };
     RunSummary::new(run, tasks, rollouts)
+}
+
+/// The same, solved by teams; the first attempt of one was lost.
+pub(crate) fn sample_of_teams() -> RunSummary {
+    let RunSummary { mut run, tasks, mut rollouts, .. } = sample();
+    run.agent = "team".to_owned();
+    run.model = Some("qwen3".to_owned());
+    for rollout in rollouts.iter_mut().filter(|rollout| rollout.outcome.reward().is_some()) {
+        rollout.agents = (1..=rollout.attempts as u32).flat_map(agents).collect();
+    }
+    RunSummary::new(run, tasks.into_iter().map(|task| task.info).collect(), rollouts)
+}
+
+#[test]
+fn a_team_is_summed_by_role_and_by_task_with_its_lost_attempts() {
+    let RunSummary { totals, tasks, .. } = sample_of_teams();
+    let [orchestrator, explorer, coder] = totals.roles.try_into().unwrap();
+    assert_eq!([orchestrator.agents, explorer.agents, coder.agents], [5; 3]);
+    assert_eq!((orchestrator.spent.turns, orchestrator.spent.cost_usd), (10, Some(3.75)));
+    let turns: Vec<_> = tasks.iter().map(|task| task.spent.map(|spent| spent.turns)).collect();
+    assert_eq!(turns, [Some(18), Some(12), None]);
+    assert_eq!(sample().totals.roles, []);
 }
 
 #[test]
@@ -107,9 +131,10 @@ fn a_run_without_rollouts_has_figures_too() {
 
 #[test]
 fn the_json_of_a_summary_is_read_back() {
-    let summary = sample();
-    let text = serde_json::to_string(&summary).unwrap();
-    assert_eq!(serde_json::from_str::<RunSummary>(&text).unwrap(), summary);
+    for summary in [sample(), sample_of_teams()] {
+        let text = serde_json::to_string(&summary).unwrap();
+        assert_eq!(serde_json::from_str::<RunSummary>(&text).unwrap(), summary);
+    }
 }
 
 #[test]

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use serde_json::{Map, Value as Json};
+
 use crate::toml_doc::{Node, Place, Table, TomlDoc, Value, join};
 
 /// A table under reading.
@@ -88,6 +90,17 @@ impl<'d> Section<'d> {
 
     pub fn string_or(&self, key: &str, default: &str) -> String {
         self.opt_string(key).unwrap_or_else(|| default.to_owned())
+    }
+
+    /// A string that no message repeats: what stands here may be a secret.
+    pub fn opt_secret_string(&self, key: &str, expected: &str) -> Option<String> {
+        let node = self.ask(key)?;
+        if let Value::String(text) = &node.value {
+            return Some(text.clone());
+        }
+        node.ask_all();
+        self.refuse(key, expected, "a value of another type");
+        None
     }
 
     /// A string that must be there and hold more than white space; empty after a defect.
@@ -212,6 +225,46 @@ impl<'d> Section<'d> {
             }
         }
         map
+    }
+
+    /// A table of the user's own, to be handed on as JSON; empty where absent. TOML's dates and
+    /// numbers that are none have no place in JSON.
+    pub fn json_map(&self, key: &str) -> Map<String, Json> {
+        let Some(table) = self.free_table(key) else { return Map::new() };
+        let path = self.path_of(key);
+        let entries = table.entries.iter();
+        let json = |(name, node): (&String, &Node)| {
+            Some((name.clone(), self.json(node, &join(&path, name))?))
+        };
+        entries.filter_map(json).collect()
+    }
+
+    fn json(&self, node: &Node, path: &str) -> Option<Json> {
+        node.asked.set(true);
+        let json = match &node.value {
+            Value::String(text) => Some(text.clone().into()),
+            Value::Integer(number) => i64::try_from(*number).ok().map(Json::from),
+            Value::Float(number) => serde_json::Number::from_f64(*number).map(Json::Number),
+            Value::Bool(value) => Some((*value).into()),
+            Value::Array(items) => {
+                let items = items.iter().enumerate();
+                let item = |(i, item)| self.json(item, &format!("{path}[{i}]"));
+                return Some(Json::Array(items.filter_map(item).collect()));
+            }
+            Value::Table(table) => {
+                let entries = table.entries.iter();
+                let entry = |(name, node): (&String, &Node)| {
+                    Some((name.clone(), self.json(node, &join(path, name))?))
+                };
+                return Some(Json::Object(entries.filter_map(entry).collect()));
+            }
+            Value::Datetime(_) | Value::Unreadable(_) => None,
+        };
+        if json.is_none() {
+            let expected = "a value that JSON has too";
+            self.doc.defect(Some(node.place), path, expected, node.value.describe());
+        }
+        json
     }
 
     /// A table with keys of the user's own choice and tables as values; empty where absent.

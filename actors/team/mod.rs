@@ -3,6 +3,8 @@
 
 pub mod action;
 pub mod contexts;
+pub mod figures;
 pub mod record;
 pub mod role;
+pub mod sample;
 pub mod settings;

@@ -156,6 +156,7 @@ impl<'a> Run<'a> {
             agent_timeout: None,
             verifier_timeout: None,
             scheme: Scheme::Binary,
+            team: None,
             run: "test".into(),
             node: "node".into(),
             incarnation: opened.incarnation,
