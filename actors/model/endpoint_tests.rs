@@ -26,10 +26,11 @@ enum Try {
 
 use Try::{Answer as Ok200, Fail, Hang};
 
-/// Does what it is told, then answers everything, each after `takes`.
+/// Does what it is told, then answers everything, each after a second; with more at one time than
+/// it can take, it refuses.
 struct Scripted {
     script: Mutex<VecDeque<Try>>,
-    takes: Duration,
+    capacity: usize,
     began: Mutex<Vec<(Instant, u64)>>,
     now: AtomicUsize,
     most: AtomicUsize,
@@ -37,9 +38,13 @@ struct Scripted {
 
 impl Scripted {
     fn new(script: impl IntoIterator<Item = Try>) -> Arc<Self> {
+        Self::with_capacity(usize::MAX, script)
+    }
+
+    fn with_capacity(capacity: usize, script: impl IntoIterator<Item = Try>) -> Arc<Self> {
         Arc::new(Self {
             script: Mutex::new(script.into_iter().collect()),
-            takes: SECOND,
+            capacity,
             began: Mutex::default(),
             now: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
@@ -74,8 +79,11 @@ impl Model for Scripted {
             let _flight = Flight(&self.now);
             let next = self.script.lock().unwrap().pop_front().unwrap_or(Ok200);
             match next {
+                Ok200 if self.now.load(Ordering::SeqCst) > self.capacity => {
+                    Err(ModelError::new(ModelErrorKind::RateLimited, "too many"))
+                }
                 Ok200 => {
-                    sleep(self.takes).await;
+                    sleep(SECOND).await;
                     Ok(answer())
                 }
                 Fail(kind, retry_after) => {
@@ -269,6 +277,21 @@ async fn a_thousand_callers_never_exceed_the_cap_and_all_end_in_order() {
     for (place, agent) in order.into_iter().enumerate() {
         assert_eq!(place / 8, agent as usize / 8, "who came first was served first");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_refuses_what_is_too_much_is_kept_busy_with_what_it_takes() {
+    let model = Scripted::with_capacity(5, []);
+    let (endpoint, board) = endpoint(&model).await;
+    let requests: Vec<Request> = (0..500).map(request).collect();
+    let (start, deadline) = (Instant::now(), in_secs(1000));
+    let ended = join_all(requests.iter().map(|request| endpoint.ask(request, deadline))).await;
+    let answered = ended.iter().filter(|ended| ended.is_ok()).count();
+    let (tries, took) = (model.began.lock().unwrap().len(), start.elapsed().as_secs_f64());
+    assert!(answered >= 495, "{answered} of 500, none but with its tries used up");
+    assert!((500..650).contains(&tries), "{tries} tries for 500 calls");
+    assert!((100.0..140.0).contains(&took), "{took} s, where 100 s is all that it can do");
+    assert_eq!(board.waiting(), []);
 }
 
 #[tokio::test(start_paused = true)]
