@@ -4,6 +4,7 @@
 //! makes one try, gives the permit back with what came of it, and backs off before the next try,
 //! without a permit. It ends at its deadline whatever happens, and at once when the gateway does.
 
+use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -101,6 +102,12 @@ impl Endpoint {
 
     pub fn cell(&self) -> ActorCell {
         self.0.gateway.cell()
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Endpoint").field(&self.0.settings.name).finish()
     }
 }
 

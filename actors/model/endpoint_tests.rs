@@ -26,10 +26,11 @@ enum Try {
 
 use Try::{Answer as Ok200, Fail, Hang};
 
-/// Does what it is told, then answers everything, each after `takes`.
+/// Does what it is told, then answers everything, each after a second; with more at one time than
+/// it can take, it refuses.
 struct Scripted {
     script: Mutex<VecDeque<Try>>,
-    takes: Duration,
+    capacity: usize,
     began: Mutex<Vec<(Instant, u64)>>,
     now: AtomicUsize,
     most: AtomicUsize,
@@ -37,9 +38,13 @@ struct Scripted {
 
 impl Scripted {
     fn new(script: impl IntoIterator<Item = Try>) -> Arc<Self> {
+        Self::with_capacity(usize::MAX, script)
+    }
+
+    fn with_capacity(capacity: usize, script: impl IntoIterator<Item = Try>) -> Arc<Self> {
         Arc::new(Self {
             script: Mutex::new(script.into_iter().collect()),
-            takes: SECOND,
+            capacity,
             began: Mutex::default(),
             now: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
@@ -74,8 +79,11 @@ impl Model for Scripted {
             let _flight = Flight(&self.now);
             let next = self.script.lock().unwrap().pop_front().unwrap_or(Ok200);
             match next {
+                Ok200 if self.now.load(Ordering::SeqCst) > self.capacity => {
+                    Err(ModelError::new(ModelErrorKind::RateLimited, "too many"))
+                }
                 Ok200 => {
-                    sleep(self.takes).await;
+                    a_second().await;
                     Ok(answer())
                 }
                 Fail(kind, retry_after) => {
@@ -145,6 +153,13 @@ async fn endpoint(model: &Arc<Scripted>) -> (Endpoint, Arc<Board>) {
     let parent = parent.get_cell();
     let endpoint = Endpoint::spawn(settings, model.clone(), board.clone(), parent).await.unwrap();
     (endpoint, board)
+}
+
+/// The clock stands still while anything is left to do, so that all of it has been done when this
+/// ends.
+async fn a_second() {
+    // Moves the paused clock; nobody waits.
+    sleep(SECOND).await;
 }
 
 fn in_secs(seconds: u32) -> Instant {
@@ -272,6 +287,21 @@ async fn a_thousand_callers_never_exceed_the_cap_and_all_end_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_endpoint_that_refuses_what_is_too_much_is_kept_busy_with_what_it_takes() {
+    let model = Scripted::with_capacity(5, []);
+    let (endpoint, board) = endpoint(&model).await;
+    let requests: Vec<Request> = (0..500).map(request).collect();
+    let (start, deadline) = (Instant::now(), in_secs(1000));
+    let ended = join_all(requests.iter().map(|request| endpoint.ask(request, deadline))).await;
+    let answered = ended.iter().filter(|ended| ended.is_ok()).count();
+    let (tries, took) = (model.began.lock().unwrap().len(), start.elapsed().as_secs_f64());
+    assert!(answered >= 495, "{answered} of 500, none but with its tries used up");
+    assert!((500..650).contains(&tries), "{tries} tries for 500 calls");
+    assert!((100.0..140.0).contains(&took), "{took} s, where 100 s is all that it can do");
+    assert_eq!(board.waiting(), []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn callers_that_are_cancelled_leave_their_places() {
     let model = Scripted::new(vec![Hang; 8]);
     let (endpoint, _) = endpoint(&model).await;
@@ -280,11 +310,11 @@ async fn callers_that_are_cancelled_leave_their_places() {
         tokio::spawn(async move { endpoint.ask(&request(agent), in_secs(1000)).await })
     };
     let hung: Vec<_> = (0..8).map(ask).collect();
-    sleep(SECOND).await;
+    a_second().await;
     let queued: Vec<_> = (8..100).map(ask).collect();
-    sleep(SECOND).await;
+    a_second().await;
     let last = ask(100);
-    sleep(SECOND).await;
+    a_second().await;
     let start = Instant::now();
     hung.iter().chain(&queued).for_each(tokio::task::JoinHandle::abort);
     last.await.unwrap().unwrap();
@@ -300,7 +330,7 @@ async fn an_endpoint_that_is_down_is_said_to_be_waited_for_and_found_again() {
     let deadline = in_secs(3600);
     let calls = join_all(requests.iter().map(|request| endpoint.ask(request, deadline)));
     let watch = async {
-        sleep(SECOND).await;
+        a_second().await;
         board.waiting()
     };
     let (ended, waiting) = tokio::join!(calls, watch);
@@ -319,7 +349,7 @@ async fn the_death_of_the_gateway_ends_every_call_at_once() {
     let deadline = in_secs(3600);
     let calls = join_all(requests.iter().map(|request| endpoint.ask(request, deadline)));
     let kill = async {
-        sleep(SECOND).await;
+        a_second().await;
         endpoint.cell().kill();
     };
     let (ended, ()) = tokio::join!(calls, kill);

@@ -9,6 +9,7 @@
 //!   call in a round.
 //! - **Decrease.** A refusal (rate limited, overloaded, timed out) cuts it, once for all calls that
 //!   were in flight at that moment: what they are told after the cut is old news.
+//!   So it swings between 0.7 of what the endpoint takes and just above.
 //! - **Hold.** An endpoint that tells its load is believed before it refuses.
 //!
 //! What a call took and how many tokens it was are no input. An answer of 4,000 tokens takes a

@@ -70,8 +70,11 @@ fn run(instruction: &str) -> Vec<String> {
 
 #[test]
 fn code_blocks_are_commands_each_as_it_stands() {
-    let description = "Do this:\n```sh\nset -e\n  ls -l\n```\n$ not this\n\n  ~~~\n  cat <<'E'\n   ```\n  \
-                       </bash>\n  E\n  ~~~\nand that:\n````\n```\n````";
+    let description = concat!(
+        "Do this:\n```sh\nset -e\n  ls -l\n```\n$ not this\n\n",
+        "  ~~~\n  cat <<'E'\n   ```\n  </bash>\n  E\n  ~~~\nand that:\n",
+        "````\n```\n````",
+    );
     assert_eq!(run(description), ["set -e\n  ls -l\n", "cat <<'E'\n ```\n</bash>\nE\n", "```\n"]);
 }
 

@@ -12,7 +12,7 @@ use crate::phase::Board;
 use crate::team::role::Role;
 
 /// The endpoints of a team. Roles that name the same endpoint share its gateway.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Models {
     pub orchestrator: Endpoint,
     pub explorer: Endpoint,

@@ -48,7 +48,7 @@ async fn names_that_do_not_fit_are_refused() {
         ),
     ];
     for (endpoints, orchestrator, coder, expected) in cases {
-        let error = spawn(&endpoints, orchestrator, coder).await.err().map(|e| e.to_string());
-        assert_eq!(error.as_deref(), Some(expected));
+        let error = spawn(&endpoints, orchestrator, coder).await.unwrap_err();
+        assert_eq!(error.to_string(), expected);
     }
 }

@@ -1,9 +1,9 @@
 //! The model of kind `replay`: gives the answers of an earlier run once more, bit for bit.
 //!
 //! Its source is a run's directory: `trajectories/ROLLOUT.ATTEMPT.json`, in the format of
-//! [`recorded`](crate::model::recorded). Of each rollout the highest attempt that is there is taken.
-//! It is the one that counted, since an attempt is followed by another only when it did not count.
-//! It answers all attempts of its rollout now: the attempt is no part of the key, nor is the prompt.
+//! [`recorded`](crate::model::recorded). Of each rollout the highest attempt that is there is
+//! taken: it is the one that counted, since an attempt that counts is the last. It answers all
+//! attempts of its rollout now; the attempt is no part of the key, nor is the prompt.
 //!
 //! Everything is read and judged before anything starts, and kept in memory.
 

@@ -140,13 +140,14 @@ fn everything_that_is_wrong_in_a_run_is_told_at_once() {
     let said = faults(run.path());
     let lines: Vec<&str> = said.lines().collect();
     let expected = [
-        "trajectories/1.1.json: trajectory_id: expected `1.1`, as the file is named, found `2.1`",
-        "trajectories/3.1.json: 3.1: steps[2].extra: expected a turn of its own, found turn 1 again",
-        "trajectories/3.1.json: subagent_trajectories[0].trajectory_id: expected \
-         `3.1/STEP/AGENT`, found `3.2/0/1`",
-        "trajectories/3.1.json: 3.1/0/2: steps[1].extra: expected step 0, as in the id, found step 1",
-        "trajectories/4.1.json: 4.1: steps[1].extra.step: expected a number, found -1",
-    ];
+        "1.1.json: trajectory_id: expected `1.1`, as the file is named, found `2.1`",
+        "3.1.json: 3.1: steps[2].extra: expected a turn of its own, found turn 1 again",
+        "3.1.json: subagent_trajectories[0].trajectory_id: expected `3.1/STEP/AGENT`, \
+         found `3.2/0/1`",
+        "3.1.json: 3.1/0/2: steps[1].extra: expected step 0, as in the id, found step 1",
+        "4.1.json: 4.1: steps[1].extra.step: expected a number, found -1",
+    ]
+    .map(|fault| format!("trajectories/{fault}"));
     assert_eq!(lines[..5], expected);
     assert!(lines[5].starts_with("trajectories/5.1.json:1: expected an ATIF 1.8"), "{said}");
 }
