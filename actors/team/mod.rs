@@ -8,3 +8,17 @@ pub mod record;
 pub mod role;
 pub mod sample;
 pub mod settings;
+
+pub mod bash;
+pub mod bootstrap;
+pub mod diff;
+pub mod edit;
+pub mod files;
+pub mod hands;
+pub mod nearest;
+pub mod notes;
+pub mod pattern;
+pub mod search;
+pub mod shell;
+pub mod snapshot;
+pub mod text;

@@ -4,6 +4,7 @@
 //! image is needed. Everything that a test makes bears a run label of its own, and is swept by it.
 
 mod commands;
+mod hands;
 mod images;
 mod life;
 
@@ -134,21 +135,26 @@ fn unix_sec() -> u64 {
 fn machine_files() -> FileTree {
     let mut files = FileTree::default();
     for name in ["sh", "cat", "chown", "head", "id", "ls", "mkdir", "sleep", "tail", "tr"] {
-        let program = ["/bin", "/usr/bin"].map(|dir| Path::new(dir).join(name));
-        let program = program.into_iter().find(|path| path.exists()).expect("a program of POSIX");
-        let libraries = Command::new("ldd").arg(&program).output().unwrap().stdout;
-        let libraries = String::from_utf8(libraries).unwrap();
-        let libraries = libraries.split_whitespace().filter(|word| word.starts_with('/'));
-        for library in libraries {
-            insert_file(&mut files, library, Path::new(library));
-        }
-        insert_file(&mut files, &format!("/bin/{name}"), &program);
+        insert_program(&mut files, name);
     }
     let passwd = "root:x:0:0::/:/bin/sh\nalice:x:1000:1000::/home/alice:/bin/sh\n";
     files.insert("root/etc/passwd", passwd.as_bytes(), false);
     files.insert("root/etc/group", b"root:x:0:\nalice:x:1000:\n", false);
     files.insert("root/home/alice/.profile", b"", false);
     files
+}
+
+/// A command of this machine with its libraries.
+fn insert_program(files: &mut FileTree, name: &str) {
+    let program = ["/bin", "/usr/bin"].map(|dir| Path::new(dir).join(name));
+    let program = program.into_iter().find(|path| path.exists()).expect("a program of POSIX");
+    let libraries = Command::new("ldd").arg(&program).output().unwrap().stdout;
+    let libraries = String::from_utf8(libraries).unwrap();
+    let libraries = libraries.split_whitespace().filter(|word| word.starts_with('/'));
+    for library in libraries {
+        insert_file(files, library, Path::new(library));
+    }
+    insert_file(files, &format!("/bin/{name}"), &program);
 }
 
 fn insert_file(files: &mut FileTree, path: &str, from: &Path) {
