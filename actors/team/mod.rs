@@ -2,6 +2,18 @@
 //! implement, and the contexts through which they share what they know.
 
 pub mod action;
+#[cfg(test)]
+mod corpus_tests;
+mod fields;
+pub mod grammar;
+mod lenient_repair;
+mod lenient_yaml;
+pub mod prompts;
+pub mod read_action;
 pub mod record;
 pub mod role;
+#[cfg(test)]
+mod round_trip_tests;
+mod schema;
 pub mod settings;
+pub mod write_action;
