@@ -22,3 +22,18 @@ pub mod search;
 pub mod shell;
 pub mod snapshot;
 pub mod text;
+#[cfg(test)]
+mod corpus_tests;
+mod fields;
+pub mod grammar;
+mod lenient_repair;
+mod lenient_yaml;
+pub mod prompts;
+pub mod read_action;
+pub mod record;
+pub mod role;
+#[cfg(test)]
+mod round_trip_tests;
+mod schema;
+pub mod settings;
+pub mod write_action;
