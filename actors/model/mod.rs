@@ -3,6 +3,7 @@
 //! A [`Model`] is one try of one call to one endpoint, in the terms of its users. Everything around
 //! a try (queue, limit on calls in flight, breaker, back-off, accounting) is the gateway's.
 
+pub mod recorded;
 pub mod settings;
 
 use std::fmt;
