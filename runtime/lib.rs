@@ -21,6 +21,7 @@ pub mod output;
 pub mod plan;
 pub mod progress;
 pub mod record;
+mod record_team;
 pub mod report;
 pub mod run_dir;
 pub mod sandboxes;

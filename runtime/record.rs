@@ -2,16 +2,21 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use orcapack_actors::agent::AgentRun;
 use orcapack_actors::attempt::{AttemptReport, StepRecord};
+use orcapack_actors::model::Answer;
 use orcapack_actors::phase::Phase;
 use orcapack_actors::sandbox::ExecOutput;
+use orcapack_actors::team::role::Role;
 use orcapack_tasks::task::Step as TaskStep;
 use orcapack_tasks::trajectory::{
     Agent, Observation, ObservationResult, Source, Step, ToolCall, Trajectory,
 };
 use serde_json::json;
+
+use crate::record_team::{self, Call, Place};
 
 /// Where the files of a run's attempts go.
 #[derive(Clone, Debug)]
@@ -56,8 +61,19 @@ impl Folders {
             extra: None,
         };
         let mut trajectory = Trajectory::new(&self.run, &id, agent);
-        for (step, record) in assignment.task.steps.iter().zip(&report.steps) {
-            append_step(&mut trajectory, step, record);
+        let steps = (0..).zip(assignment.task.steps.iter().zip(&report.steps));
+        for (number, (step, record)) in steps {
+            if let AgentRun::Team(run) = &record.agent {
+                let place = Place {
+                    rollout: assignment.rollout,
+                    attempt: assignment.attempt,
+                    step: number,
+                    started: record.started,
+                };
+                record_team::append(&mut trajectory, &step.instruction, run, place, no_calls);
+            } else {
+                append_step(&mut trajectory, step, record);
+            }
         }
         trajectory.notes.clone_from(&report.note);
         trajectory.total();
@@ -65,9 +81,18 @@ impl Folders {
     }
 }
 
+/// Actions are read from answers by the team's grammar; without it none is shown as a call.
+fn no_calls(_: Role, _: &Answer) -> Vec<Call> {
+    Vec::new()
+}
+
+pub(crate) fn timestamp(time: SystemTime) -> String {
+    jiff::Timestamp::try_from(time)
+        .map_or_else(|_| String::new(), |timestamp| timestamp.to_string())
+}
+
 fn append_step(trajectory: &mut Trajectory, step: &TaskStep, record: &StepRecord) {
-    let timestamp = jiff::Timestamp::try_from(record.started)
-        .map_or_else(|_| String::new(), |timestamp| timestamp.to_string());
+    let timestamp = timestamp(record.started);
     trajectory.append(Step::new(Source::User, &timestamp, &step.instruction));
     let AgentRun::Script { command, output } = &record.agent else { return };
     let acted = trajectory.append(Step::new(Source::Agent, timestamp, ""));
@@ -106,6 +131,9 @@ fn log_text(report: &AttemptReport) -> String {
         let name = if step.name.is_empty() { "" } else { &step.name };
         if let AgentRun::Script { command, output } = &record.agent {
             let _ = write!(text, "\n--- {name} agent: {command}\n{}", output_text(output));
+        }
+        if let AgentRun::Team(run) = &record.agent {
+            let _ = write!(text, "\n--- {name} agent: a team\n{}", record_team::log_text(run));
         }
         let output = &record.verifier.output;
         let script = Path::new(&step.verifier.script).display();

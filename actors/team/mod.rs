@@ -9,6 +9,19 @@ pub mod role;
 pub mod sample;
 pub mod settings;
 
+#[cfg(test)]
+mod corpus_tests;
+mod fields;
+pub mod grammar;
+mod lenient_repair;
+mod lenient_yaml;
+pub mod prompts;
+pub mod read_action;
+#[cfg(test)]
+mod round_trip_tests;
+mod schema;
+pub mod write_action;
+
 pub mod bash;
 pub mod bootstrap;
 pub mod diff;
@@ -22,18 +35,3 @@ pub mod search;
 pub mod shell;
 pub mod snapshot;
 pub mod text;
-#[cfg(test)]
-mod corpus_tests;
-mod fields;
-pub mod grammar;
-mod lenient_repair;
-mod lenient_yaml;
-pub mod prompts;
-pub mod read_action;
-pub mod record;
-pub mod role;
-#[cfg(test)]
-mod round_trip_tests;
-mod schema;
-pub mod settings;
-pub mod write_action;
