@@ -1,4 +1,4 @@
-//! Who solves the task: the agents that need no model, and the team.
+//! Who solves the task: the agents that need no model, and what any agent leaves.
 
 use std::fmt;
 use std::time::Duration;
@@ -88,21 +88,17 @@ fn team_failure(end: &AgentEnd) -> Option<AgentFailure> {
     }
 }
 
-/// Lets the agent work on one step, within `time_limit`.
+/// Lets an agent that needs no model work on one step, within `time_limit`.
 ///
 /// # Errors
 /// Only when the environment failed, or a file of the task cannot be read any more.
 pub async fn run(
-    solver: &Solver,
+    trial: &TrialKind,
     task: &Task,
     step: &Step,
     environment: &Environment,
     time_limit: Duration,
 ) -> Result<AgentRun, SandboxError> {
-    let trial = match solver {
-        Solver::Trial(trial) => trial,
-        Solver::Team => return Err(SandboxError::new(FailureClass::Internal, "no team")),
-    };
     let (files, env) = match trial {
         TrialKind::Nop => return Ok(AgentRun::Nothing),
         TrialKind::Oracle => match &step.solution {

@@ -15,9 +15,15 @@ use tokio::sync::Semaphore;
 
 use crate::agent::{self, AgentRun, Solver};
 use crate::environment::Environment;
+use crate::model::CallKey;
 use crate::phase::{Board, Phase, PhaseClock, PhaseTimes};
 use crate::pool::Pool;
+use crate::rollout::Team;
 use crate::sandbox::{ExecRequest, ImageSpec, Labels, Limits, SandboxError, SandboxSpec};
+use crate::team::conductor::Assigned;
+use crate::team::figures;
+use crate::team::record::TeamRun;
+use crate::team::stage::{TeamContext, Worked};
 use crate::verifier::{self, Baseline};
 
 /// What every attempt of a run shares.
@@ -40,6 +46,8 @@ pub struct Context {
     pub agent_timeout: Option<Duration>,
     pub verifier_timeout: Option<Duration>,
     pub scheme: Scheme,
+    /// What agent teams need, on a node that has models.
+    pub team: Option<Arc<TeamContext>>,
     /// Labels of everything that this process creates.
     pub run: String,
     pub node: String,
@@ -70,6 +78,8 @@ pub struct AttemptReport {
     pub started: SystemTime,
     pub wall: Duration,
     pub steps: Vec<StepRecord>,
+    /// Of a step that the infrastructure cut short: what had been done, and paid for, by then.
+    pub unfinished: Option<Box<TeamRun>>,
 }
 
 /// What happened in one step of the task.
@@ -81,21 +91,29 @@ pub struct StepRecord {
 }
 
 /// Runs an attempt to its end. Never fails: a failure is an outcome.
-pub async fn run(context: &Context, assignment: Assignment) -> AttemptReport {
+pub(crate) async fn run(context: &Context, assignment: Assignment, team: &Team) -> AttemptReport {
     let (started, clock_start) = (SystemTime::now(), now());
     let clock = PhaseClock::start(context.board.clone(), Phase::Queue, clock_start);
-    let mut attempt = Attempt { context, assignment: &assignment, clock, steps: Vec::new() };
+    let mut attempt = Attempt {
+        context,
+        assignment: &assignment,
+        team,
+        clock,
+        steps: Vec::new(),
+        unfinished: None,
+    };
     let outcome = attempt.run().await;
     let end = now();
     let phases = attempt.clock.read(end);
-    let steps = attempt.steps;
+    let Attempt { steps, unfinished, .. } = attempt;
     let (outcome, note) = match outcome {
         Ok((outcome, note)) => (outcome, note),
         Err(SandboxError { class, message }) => {
             (Outcome::InfrastructureFailure { class, message }, None)
         }
     };
-    AttemptReport { assignment, outcome, note, phases, started, wall: end - clock_start, steps }
+    let wall = end - clock_start;
+    AttemptReport { assignment, outcome, note, phases, started, wall, steps, unfinished }
 }
 
 /// An environment that has been made ready for an agent.
@@ -107,8 +125,10 @@ struct Prepared {
 struct Attempt<'a> {
     context: &'a Context,
     assignment: &'a Assignment,
+    team: &'a Team,
     clock: PhaseClock,
     steps: Vec<StepRecord>,
+    unfinished: Option<Box<TeamRun>>,
 }
 
 impl Attempt<'_> {
@@ -181,9 +201,38 @@ impl Attempt<'_> {
         self.clock.enter(Phase::Exec, now());
         let started = SystemTime::now();
         let time_limit = self.context.agent_timeout.unwrap_or(step.agent.timeout);
-        let solver = &self.assignment.agent;
-        let run = agent::run(solver, task, step, environment, self.scaled(time_limit)).await?;
+        let time_limit = self.scaled(time_limit);
+        let run = match &self.assignment.agent {
+            Solver::Trial(trial) => agent::run(trial, task, step, environment, time_limit).await?,
+            Solver::Team => self.delegate(step, environment, time_limit).await?,
+        };
         Ok((started, run))
+    }
+
+    /// Lets the team solve a step.
+    async fn delegate(
+        &mut self,
+        step: &Step,
+        environment: &Environment,
+        limit: Duration,
+    ) -> Result<AgentRun, SandboxError> {
+        let Assignment { rollout, attempt, .. } = *self.assignment;
+        let key = CallKey { rollout, attempt, step: self.steps.len() as u32, agent: 0, turn: 0 };
+        let assigned = Assigned { instruction: step.instruction.as_str().into(), limit, key };
+        self.clock.enter(Phase::Model, now());
+        let workbench = environment.workbench();
+        let Worked { run, lost } = tokio::select! {
+            worked = self.team.solve(assigned, workbench, step.agent.user.clone()) => worked?,
+            error = environment.lost() => return Err(error),
+        };
+        self.clock.shift(Phase::Model, Phase::Exec, figures::acting(&run.record), now());
+        match lost {
+            None => Ok(AgentRun::Team(run)),
+            Some(error) => {
+                self.unfinished = Some(run);
+                Err(error)
+            }
+        }
     }
 
     async fn verify(

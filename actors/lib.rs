@@ -24,14 +24,17 @@ mod process_state;
 pub mod sandbox;
 
 pub mod agent;
+mod alarm;
 pub mod attempt;
 pub mod breaker;
+pub mod census;
 pub mod environment;
 pub mod model;
 pub mod phase;
 pub mod pool;
 pub mod reaper;
-pub mod rollout;
+mod rollout;
+pub mod rollout_supervisor;
 pub mod start_gate;
 pub mod team;
 pub mod verifier;

@@ -192,6 +192,14 @@ impl PhaseClock {
         self.phase = phase;
     }
 
+    /// Books up to `time` of one phase under another: what overlapped is only told apart afterwards.
+    pub fn shift(&mut self, from: Phase, to: Phase, time: Duration, now: Instant) {
+        self.book(now);
+        let time = time.min(self.times.0[from as usize]);
+        self.times.0[from as usize] -= time;
+        self.times.0[to as usize] += time;
+    }
+
     /// Everything booked so far, the current phase up to `now` included.
     pub fn read(&mut self, now: Instant) -> PhaseTimes {
         self.book(now);
@@ -225,7 +233,10 @@ mod tests {
         clock.enter(Phase::Grade, at(110));
         clock.enter(Phase::Exec, at(150));
         assert_eq!(board.in_phase(Phase::Exec), 1);
+        clock.shift(Phase::Create, Phase::Model, Duration::from_millis(20), at(160));
+        clock.shift(Phase::Image, Phase::Model, Duration::from_millis(20), at(160));
         let times = clock.read(at(175));
+        assert_eq!(times.get(Phase::Model), Duration::from_millis(20));
         assert_eq!(times.get(Phase::Queue), Duration::from_millis(30));
         assert_eq!(times.get(Phase::Exec), Duration::from_millis(35));
         assert_eq!(times.total(), Duration::from_millis(175));

@@ -1,85 +1,55 @@
-//! Rollout actors and their supervisor.
+//! The rollout's actor: runs one attempt, and is the parent of its team.
 //!
-//! One [`RolloutActor`] runs one attempt. The supervisor forwards its report, and when the actor
-//! dies without one, makes the report itself: every attempt that was started is reported exactly
-//! once, whatever happens (AC-2).
+//! The attempt is a task beside the mailbox, so that the actor can hear its team. For each step of
+//! a task that a team solves it has a [`Stage`], which owns the record of turns. Killing the actor
+//! drops the attempt where it stands, and with it the environment; the team ends with it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
-use orcapack_tasks::outcome::{FailureClass, Outcome};
-use ractor::{
-    Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, DerivedActorRef, SupervisionEvent,
-};
+use orcapack_tasks::outcome::FailureClass;
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
+use crate::alarm::Alarm;
 use crate::attempt::{self, Assignment, AttemptReport, Context};
-use crate::phase::PhaseTimes;
+use crate::environment::Workbench;
+use crate::rollout_supervisor::SupervisorMessage;
+use crate::sandbox::SandboxError;
+use crate::team::conductor::Assigned;
+use crate::team::stage::{Rollout, Stage, StageMessage, Work, Worked};
 
-pub enum SupervisorMessage {
-    Start(Box<Assignment>),
-    Reported {
-        from: ActorId,
-        report: Box<AttemptReport>,
-    },
-    /// Ends every attempt now; each is reported as an infrastructure failure of class `node_lost`.
-    KillAll,
+pub(crate) enum RolloutMessage {
+    Run(Box<Assignment>),
+    /// The attempt has come to its end.
+    Ended(Box<AttemptReport>),
+    /// The attempt wants a step to be solved.
+    Solve(Box<Work>),
+    Stage(Box<StageMessage>),
+    /// The attempt's task ended without a report: a defect of ours.
+    Lost,
 }
 
-/// The rollout supervisor's address.
-#[derive(Clone, Debug)]
-pub struct Rollouts(ActorRef<SupervisorMessage>);
+pub(crate) struct RolloutActor;
 
-impl Rollouts {
-    /// Starts a supervisor under `parent`; every report goes to `reports`.
-    ///
-    /// # Errors
-    /// When the actor system refuses.
-    pub async fn spawn(
-        context: Arc<Context>,
-        reports: DerivedActorRef<Box<AttemptReport>>,
-        parent: ActorCell,
-    ) -> Result<Self, ractor::SpawnErr> {
-        let (actor, _) =
-            Actor::spawn_linked(None, RolloutSupervisor, (context, reports), parent).await?;
-        Ok(Self(actor))
-    }
-
-    pub fn start(&self, assignment: Assignment) {
-        // Fails only when the supervisor has ended, which ends the node.
-        let _ = self.0.cast(SupervisorMessage::Start(Box::new(assignment)));
-    }
-
-    pub fn kill_all(&self) {
-        let _ = self.0.cast(SupervisorMessage::KillAll);
-    }
-
-    pub fn cell(&self) -> ActorCell {
-        self.0.get_cell()
-    }
-}
-
-struct RolloutSupervisor;
-
-struct SupervisorState {
+pub(crate) struct RolloutState {
     context: Arc<Context>,
-    reports: DerivedActorRef<Box<AttemptReport>>,
-    /// Attempts that have been started and not reported.
-    running: HashMap<ActorId, (Assignment, ActorCell, SystemTime)>,
-    killing: bool,
+    supervisor: ActorRef<SupervisorMessage>,
+    attempt: JoinSet<()>,
+    stage: Option<Stage>,
 }
 
-impl Actor for RolloutSupervisor {
-    type Msg = SupervisorMessage;
-    type State = SupervisorState;
-    type Arguments = (Arc<Context>, DerivedActorRef<Box<AttemptReport>>);
+impl Actor for RolloutActor {
+    type Msg = RolloutMessage;
+    type State = RolloutState;
+    type Arguments = (Arc<Context>, ActorRef<SupervisorMessage>);
 
     async fn pre_start(
         &self,
         _myself: ActorRef<Self::Msg>,
-        (context, reports): Self::Arguments,
+        (context, supervisor): Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        Ok(SupervisorState { context, reports, running: HashMap::new(), killing: false })
+        Ok(RolloutState { context, supervisor, attempt: JoinSet::new(), stage: None })
     }
 
     async fn handle(
@@ -89,25 +59,34 @@ impl Actor for RolloutSupervisor {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            SupervisorMessage::Start(assignment) => {
-                let arguments = (state.context.clone(), myself.clone());
-                let (actor, _) =
-                    Actor::spawn_linked(None, RolloutActor, arguments, myself.get_cell()).await?;
-                let started = (*assignment.clone(), actor.get_cell(), SystemTime::now());
-                state.running.insert(actor.get_id(), started);
-                actor.cast(RolloutMessage::Run(assignment))?;
+            RolloutMessage::Run(assignment) => {
+                let context = state.context.clone();
+                let team = Team(myself.clone());
+                let lost = myself.clone();
+                let alarm = Alarm::new(move || drop(lost.cast(RolloutMessage::Lost)));
+                state.attempt.spawn(async move {
+                    let report = attempt::run(&context, *assignment, &team).await;
+                    alarm.disarm();
+                    // Fails only when the actor has ended, and then its supervisor reports.
+                    let _ = team.0.cast(RolloutMessage::Ended(Box::new(report)));
+                });
             }
-            SupervisorMessage::Reported { from, report } => {
-                if state.running.remove(&from).is_some() {
-                    state.reports.cast(report)?;
+            RolloutMessage::Ended(report) => {
+                let from = myself.get_id();
+                state.supervisor.cast(SupervisorMessage::Reported { from, report })?;
+                myself.stop(None);
+            }
+            RolloutMessage::Solve(work) => {
+                let Some(context) = state.context.team.clone() else { return Ok(()) };
+                let rollout = rollout(&myself);
+                state.stage = Some(Stage::begin(context, *work, rollout, myself.get_cell()).await);
+            }
+            RolloutMessage::Stage(message) => {
+                if let Some(stage) = &mut state.stage {
+                    stage.handle(*message).await;
                 }
             }
-            SupervisorMessage::KillAll => {
-                state.killing = true;
-                for (_, cell, _) in state.running.values() {
-                    cell.kill();
-                }
-            }
+            RolloutMessage::Lost => return Err("the attempt's task panicked".into()),
         }
         Ok(())
     }
@@ -119,71 +98,42 @@ impl Actor for RolloutSupervisor {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         let (id, reason) = match event {
-            // Only a clean end has no reason. It comes after the report was sent; but supervision
-            // events overtake messages, so the report may still be in the mailbox.
-            SupervisionEvent::ActorTerminated(_, _, None) => return Ok(()),
-            SupervisionEvent::ActorTerminated(cell, _, Some(reason)) => (cell.get_id(), reason),
+            SupervisionEvent::ActorTerminated(cell, _, reason) => {
+                (cell.get_id(), reason.unwrap_or_default())
+            }
             SupervisionEvent::ActorFailed(cell, error) => (cell.get_id(), error.to_string()),
             _ => return Ok(()),
         };
-        if let Some((assignment, _, started)) = state.running.remove(&id) {
-            let class = if state.killing { FailureClass::NodeLost } else { FailureClass::Internal };
-            let report = died(assignment, started, class, &reason);
-            state.reports.cast(Box::new(report))?;
+        if let Some(stage) = &mut state.stage {
+            stage.died(id, reason).await;
         }
         Ok(())
     }
 }
 
-/// The report of an attempt whose actor died: its time is counted, to no phase's account.
-fn died(
-    assignment: Assignment,
-    started: SystemTime,
-    class: FailureClass,
-    reason: &str,
-) -> AttemptReport {
-    let message = format!("the rollout's actor ended before its attempt did: {reason}");
-    AttemptReport {
-        assignment,
-        outcome: Outcome::InfrastructureFailure { class, message },
-        note: None,
-        phases: PhaseTimes::default(),
-        started,
-        wall: started.elapsed().unwrap_or(Duration::ZERO),
-        steps: Vec::new(),
-    }
+fn rollout(myself: &ActorRef<RolloutMessage>) -> Rollout {
+    let myself = myself.clone();
+    Arc::new(move |message| myself.cast(RolloutMessage::Stage(Box::new(message))).is_ok())
 }
 
-enum RolloutMessage {
-    Run(Box<Assignment>),
-}
+/// How an attempt asks for a step to be solved by its team.
+pub(crate) struct Team(ActorRef<RolloutMessage>);
 
-/// Runs one attempt, then ends. Killing it drops the attempt where it stands, and with it the
-/// environment.
-struct RolloutActor;
-
-impl Actor for RolloutActor {
-    type Msg = RolloutMessage;
-    type State = (Arc<Context>, ActorRef<SupervisorMessage>);
-    type Arguments = Self::State;
-
-    async fn pre_start(
+impl Team {
+    /// Resolves at the step's time limit at the latest.
+    ///
+    /// # Errors
+    /// With the actor's death, or where the node has no models.
+    pub(crate) async fn solve(
         &self,
-        _myself: ActorRef<Self::Msg>,
-        arguments: Self::Arguments,
-    ) -> Result<Self::State, ActorProcessingErr> {
-        Ok(arguments)
-    }
-
-    async fn handle(
-        &self,
-        myself: ActorRef<Self::Msg>,
-        RolloutMessage::Run(assignment): Self::Msg,
-        (context, supervisor): &mut Self::State,
-    ) -> Result<(), ActorProcessingErr> {
-        let report = Box::new(attempt::run(context, *assignment).await);
-        supervisor.cast(SupervisorMessage::Reported { from: myself.get_id(), report })?;
-        myself.stop(None);
-        Ok(())
+        assigned: Assigned,
+        workbench: Workbench,
+        user: Option<String>,
+    ) -> Result<Worked, SandboxError> {
+        let (reply, worked) = oneshot::channel();
+        let work = Work { assigned, workbench, user, reply };
+        let _ = self.0.cast(RolloutMessage::Solve(Box::new(work)));
+        let gone = |_| SandboxError::new(FailureClass::Internal, "the node has no team of models");
+        worked.await.map_err(gone)
     }
 }

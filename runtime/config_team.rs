@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use orcapack_actors::model::models::EndpointNames;
 use orcapack_actors::team::role::Role;
 use orcapack_actors::team::settings::{Mode, TeamSettings};
 use orcapack_tasks::toml_section::Section;
@@ -14,34 +15,12 @@ pub const MODEL_MAIN: &str = "main";
 #[derive(Clone, Debug, PartialEq)]
 pub struct TeamConfig {
     pub settings: TeamSettings,
-    pub roles: RoleModels,
-}
-
-/// The name of the model that plays each role.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct RoleModels {
-    pub orchestrator: String,
-    pub explorer: String,
-    pub coder: String,
-}
-
-impl RoleModels {
-    pub fn same(model: &str) -> Self {
-        Self { orchestrator: model.into(), explorer: model.into(), coder: model.into() }
-    }
-
-    pub fn of(&self, role: Role) -> &str {
-        match role {
-            Role::Orchestrator => &self.orchestrator,
-            Role::Explorer => &self.explorer,
-            Role::Coder => &self.coder,
-        }
-    }
+    pub roles: EndpointNames,
 }
 
 impl Default for TeamConfig {
     fn default() -> Self {
-        Self { settings: TeamSettings::default(), roles: RoleModels::same(MODEL_MAIN) }
+        Self { settings: TeamSettings::default(), roles: EndpointNames::same(MODEL_MAIN) }
     }
 }
 
@@ -59,7 +38,7 @@ impl TeamConfig {
                 _ => base,
             },
         };
-        let roles = RoleModels {
+        let roles = EndpointNames {
             orchestrator: role(Role::Orchestrator, roles.orchestrator),
             explorer: role(Role::Explorer, roles.explorer),
             coder: role(Role::Coder, roles.coder),
@@ -144,5 +123,5 @@ struct Keys<'a> {
     restarts_max: u32,
     #[serde(rename = "restart_window_sec", serialize_with = "crate::config::seconds")]
     restart_window: Duration,
-    roles: &'a RoleModels,
+    roles: &'a EndpointNames,
 }

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use orcapack_actors::agent::{AgentRun, Solver};
 use orcapack_actors::attempt::{Assignment, AttemptReport, StepRecord};
-use orcapack_actors::rollout::Rollouts;
+use orcapack_actors::rollout_supervisor::Rollouts;
 use orcapack_actors::team::figures;
 use orcapack_tasks::Task;
 use orcapack_tasks::grading;

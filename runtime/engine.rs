@@ -24,7 +24,7 @@ use crate::progress;
 use crate::record::Folders;
 use crate::status::RunStatus;
 use crate::store::{PlannedRollout, Store, StoreError};
-use crate::team_plan::TeamPlan;
+use crate::team_plan::{TeamParts, TeamPlan};
 
 /// Between two looks at the board for the progress display.
 const STATUS_EVERY: Duration = Duration::from_millis(200);
@@ -59,6 +59,7 @@ impl Engine<'_> {
     /// The ledger cannot be opened, the sandbox engine is away, or a part of the node ended.
     pub async fn run(self) -> Result<Finished, Failure> {
         let mut signals = Signals::listen()?;
+        let team = self.team.as_ref().map(TeamPlan::connect).transpose()?;
         let planned = planned(&self.rollouts);
         let opened = Store::open(&self.ledger, &planned)?;
         let groups = planned.iter().map(|rollout| rollout.group).collect();
@@ -75,7 +76,7 @@ impl Engine<'_> {
             folders: self.folders,
             tally: tally.clone(),
         };
-        let node_config = node_config(self.config, self.team, self.run_id, opened.incarnation);
+        let node_config = node_config(self.config, team, self.run_id, opened.incarnation);
         let node = Node::start(self.driver, node_config, work).await?;
         let (publish, status) = watch::channel(status(&node, &tally, total));
         let shown = tokio::spawn(progress::show(self.progress, status));
@@ -208,7 +209,7 @@ fn tally(past: &Past) -> Tally {
 
 fn node_config(
     config: &EvalConfig,
-    team: Option<TeamPlan>,
+    team: Option<TeamParts>,
     run: String,
     incarnation: u64,
 ) -> NodeConfig {

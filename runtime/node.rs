@@ -5,31 +5,34 @@
 //! NodeActor
 //! ├─ EnvironmentPool ── Environment (one per live sandbox)
 //! ├─ RolloutSupervisor ── Rollout (one per attempt)
+//! ├─ Gateway (one per model endpoint)
 //! ├─ Reaper
 //! └─ Coordinator (ledger, store)
 //! ```
 //! The children hold state that no restart could give back, so the end of one ends the node; the
 //! ledger and the sweep by labels are what a new process starts from.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
 use orcapack_actors::attempt::Context;
+use orcapack_actors::model::models::Models;
 use orcapack_actors::phase::Board;
 use orcapack_actors::pool::Pool;
 use orcapack_actors::reaper;
-use orcapack_actors::rollout::Rollouts;
+use orcapack_actors::rollout_supervisor::Rollouts;
 use orcapack_actors::sandbox::{Driver, Limits, SandboxError, SweepScope, Swept};
 use orcapack_actors::start_gate::StartGateConfig;
+use orcapack_actors::team::stage::TeamContext;
 use orcapack_tasks::grading::Scheme;
-use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::Semaphore;
 
 use crate::coordinator::{Coordinator, RunEnd, Work};
-use crate::team_plan::TeamPlan;
+use crate::team_plan::TeamParts;
 
 /// How environments are made and rollouts are run on a node.
-#[derive(Clone, Debug)]
 pub struct NodeConfig {
     pub gate: StartGateConfig,
     pub think: Duration,
@@ -42,7 +45,7 @@ pub struct NodeConfig {
     pub verifier_timeout: Option<Duration>,
     pub scheme: Scheme,
     /// For rollouts that a team solves.
-    pub team: Option<TeamPlan>,
+    pub team: Option<TeamParts>,
     /// Labels of everything that this process creates.
     pub run: String,
     pub node: String,
@@ -93,12 +96,19 @@ impl Node {
         run: String,
         config: NodeConfig,
         work: Work,
-    ) -> Result<Self, ractor::SpawnErr> {
+    ) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let board = Arc::new(Board::default());
         let (root, _) = Actor::spawn(None, NodeActor, ()).await?;
         let pool = Pool::spawn(driver.clone(), config.gate, board.clone(), root.get_cell()).await?;
         reaper::spawn(driver.clone(), root.get_cell()).await?;
         let coordinator = Coordinator::spawn(work, root.get_cell()).await?;
+        let team = match config.team {
+            None => None,
+            Some(TeamParts { settings, endpoints, roles }) => {
+                let models = Models::spawn(endpoints, &roles, &board, &root.get_cell()).await?;
+                Some(Arc::new(TeamContext { settings: Arc::new(settings), models }))
+            }
+        };
         let context = Arc::new(Context {
             pool: pool.clone(),
             board: board.clone(),
@@ -110,6 +120,7 @@ impl Node {
             agent_timeout: config.agent_timeout,
             verifier_timeout: config.verifier_timeout,
             scheme: config.scheme,
+            team,
             run: config.run,
             node: config.node,
             incarnation: config.incarnation,
@@ -117,6 +128,11 @@ impl Node {
         let rollouts = Rollouts::spawn(context, coordinator.reports(), root.get_cell()).await?;
         coordinator.begin(rollouts.clone());
         Ok(Self { driver, run, root, pool, rollouts, coordinator, board })
+    }
+
+    /// The root of its actors.
+    pub fn cell(&self) -> ActorCell {
+        self.root.get_cell()
     }
 
     /// Resolves when the run has ended. Every terminal record is on disk then.

@@ -123,9 +123,7 @@ impl<C: Fn(Role, &Answer) -> Vec<Call>> Writer<C> {
                     })
                     .collect();
                 let index = trajectory.steps.len() - 1;
-                if let Some(before) = self.turns.insert((entry.agent, *turn), index) {
-                    give_up(trajectory, before);
-                }
+                self.turns.insert((entry.agent, *turn), index);
             }
             Event::Acted { turn, index, observation, took } => {
                 let place = self.turns.get(&(entry.agent, *turn));
@@ -135,7 +133,20 @@ impl<C: Fn(Role, &Answer) -> Vec<Call>> Writer<C> {
                     observed.results.push(result);
                 }
             }
-            Event::Asked { .. } | Event::TakenOver | Event::Ended(_) => {}
+            Event::Stored(context) => {
+                let extra = trajectory.extra.get_or_insert_default();
+                let stored = extra.entry("contexts").or_insert_with(|| json!([]));
+                if let Some(stored) = stored.as_array_mut() {
+                    stored.push(json!({
+                        "id": context.id, "version": context.version, "turn": context.turn,
+                    }));
+                }
+            }
+            Event::Asked { .. }
+            | Event::Overflowed { .. }
+            | Event::TaskCreated(_)
+            | Event::TakenOver
+            | Event::Ended(_) => {}
         }
     }
 
@@ -153,9 +164,6 @@ impl<C: Fn(Role, &Answer) -> Vec<Call>> Writer<C> {
         };
         let mut more = extra([("done", json!(observation.done))]);
         more.insert("took_sec".to_owned(), json!(took.as_secs_f64()));
-        if !observation.contexts.is_empty() {
-            more.insert("contexts".to_owned(), json!(observation.contexts));
-        }
         let called = step.tool_calls.get(index);
         ObservationResult {
             source_call_id: called.map(|call| call.tool_call_id.clone()),
@@ -163,16 +171,6 @@ impl<C: Fn(Role, &Answer) -> Vec<Call>> Writer<C> {
             subagent_trajectory_ref: launched.map(reference).collect(),
             extra: Some(more),
         }
-    }
-}
-
-/// An answer that was asked for again after a takeover is none that a replay may give.
-fn give_up(trajectory: &mut Trajectory, index: usize) {
-    let step = trajectory.steps.get_mut(index);
-    if let Some(extra) = step.and_then(|step| step.extra.as_mut())
-        && let Some(turn) = extra.remove("turn")
-    {
-        extra.insert("turn_given_up".to_owned(), turn);
     }
 }
 
@@ -206,14 +204,15 @@ pub fn log_text(run: &TeamRun) -> String {
             _ => None,
         })
         .collect();
-    for Entry { at, agent, event } in &run.record {
+    for entry in &run.record {
+        let Entry { at, agent, event } = &**entry;
         let role = roles.get(agent).map_or("agent", |role| role.as_str());
         let _ = write!(text, "\n[{:9.3}] {role} {} ", at.as_secs_f64(), agent.0);
         let said = match event {
             Event::Began(brief) if brief.title.is_empty() => "begins".to_owned(),
             Event::Began(brief) => format!("begins: {} ({})", brief.title, brief.task),
-            Event::Asked { turn, forced: None } => format!("asks, turn {turn}"),
-            Event::Asked { turn, forced: Some(by) } => format!("must end, turn {turn}: {by}"),
+            Event::Asked { turn, forced: None, .. } => format!("asks, turn {turn}"),
+            Event::Asked { turn, forced: Some(by), .. } => format!("must end, turn {turn}: {by}"),
             Event::Answered { turn, answer, call } => {
                 let (usage, tries) = (answer.usage, call.tries);
                 let (prompt, completion) = (usage.prompt_tokens, usage.completion_tokens);
@@ -226,6 +225,9 @@ pub fn log_text(run: &TeamRun) -> String {
                 let heading = format!("turn {turn}, action {}, {done}, {took:.3} s:", index + 1);
                 format!("{heading}{}", indented(&observation.text))
             }
+            Event::Overflowed { turn } => format!("turn {turn} does not fit the context window"),
+            Event::TaskCreated(task) => format!("makes {}: {}", task.id, task.spec.title),
+            Event::Stored(context) => format!("stores context {}", context.exact_ref()),
             Event::TakenOver => "is taken over by a new actor".to_owned(),
             Event::Ended(end) => format!("{}:{}", end.as_str(), indented(end.message())),
         };

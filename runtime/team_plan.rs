@@ -4,8 +4,11 @@
 //! variable that is not set, or a key that cannot be read is a fault of the input like any other.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use orcapack_actors::model::models::EndpointNames;
 use orcapack_actors::model::settings::{EndpointKind, EndpointSettings, Secret};
+use orcapack_actors::model::{Model, connect};
 use orcapack_actors::team::role::Role;
 use orcapack_actors::team::settings::TeamSettings;
 use orcapack_tasks::near::nearest;
@@ -13,7 +16,7 @@ use orcapack_tasks::toml_section::Section;
 
 use crate::config::{AgentKind, EvalConfig};
 use crate::config_models::{KeySource, ModelConfig};
-use crate::config_team::RoleModels;
+use crate::exit::Failure;
 
 /// A plan that can be carried out.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,7 +25,7 @@ pub struct TeamPlan {
     /// Those that a role names, each once.
     pub endpoints: Vec<EndpointSettings>,
     /// The names of endpoints.
-    pub roles: RoleModels,
+    pub roles: EndpointNames,
 }
 
 /// The value of an environment variable, `None` where it is not set.
@@ -31,7 +34,31 @@ pub type Variables = fn(&str) -> Option<String>;
 /// More than any service's keys have; what is longer is another file.
 const KEY_BYTES_MAX: usize = 16 << 10;
 
+/// A plan with its models, which can be asked once their gateways stand.
+pub struct TeamParts {
+    pub settings: TeamSettings,
+    pub endpoints: Vec<(EndpointSettings, Arc<dyn Model>)>,
+    /// The names of endpoints.
+    pub roles: EndpointNames,
+}
+
 impl TeamPlan {
+    /// Makes the models. Nothing is asked of a server yet; a recorded run is read.
+    ///
+    /// # Errors
+    /// Everything that is wrong with a recorded run.
+    pub fn connect(&self) -> Result<TeamParts, Failure> {
+        let connected = self.endpoints.iter().map(|settings| {
+            let model = connect::connect(settings)?;
+            Ok((settings.clone(), model))
+        });
+        Ok(TeamParts {
+            settings: self.settings.clone(),
+            endpoints: connected.collect::<Result<_, Failure>>()?,
+            roles: self.roles.clone(),
+        })
+    }
+
     /// `None` for the agents that need no model, and where there were faults: those are told to
     /// `root`, the document that the configuration was read from.
     pub fn make(root: &Section<'_>, config: &EvalConfig, variables: Variables) -> Option<Self> {

@@ -5,6 +5,7 @@
 
 pub mod backoff;
 pub mod call_gate;
+pub mod connect;
 pub mod endpoint;
 pub mod gateway;
 pub mod in_flight;

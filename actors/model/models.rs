@@ -20,7 +20,7 @@ pub struct Models {
 }
 
 /// The endpoint that each role names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct EndpointNames {
     pub orchestrator: String,
     pub explorer: String,
@@ -86,6 +86,11 @@ impl Models {
 }
 
 impl EndpointNames {
+    /// One endpoint for all roles.
+    pub fn same(name: &str) -> Self {
+        Self { orchestrator: name.into(), explorer: name.into(), coder: name.into() }
+    }
+
     pub fn of(&self, role: Role) -> &str {
         match role {
             Role::Orchestrator => &self.orchestrator,

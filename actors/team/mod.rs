@@ -1,5 +1,8 @@
 //! The agent team: an orchestrator that only delegates, explorers that read and run, coders that
 //! implement, and the contexts through which they share what they know.
+//!
+//! `record.rs` is what happened; `agent.rs` and `conductor.rs` are the pure state machines over it;
+//! `member.rs`, `context_store.rs` and `stage.rs` are the actors around them.
 
 pub mod action;
 pub mod contexts;
@@ -9,13 +12,25 @@ pub mod role;
 pub mod sample;
 pub mod settings;
 
+mod acts;
+pub mod agent;
+pub mod conductor;
+mod delegation;
+mod messages;
+mod opening;
+pub mod prompts;
+mod view;
+
+pub mod context_store;
+pub mod member;
+pub mod stage;
+
 #[cfg(test)]
 mod corpus_tests;
 mod fields;
 pub mod grammar;
 mod lenient_repair;
 mod lenient_yaml;
-pub mod prompts;
 pub mod read_action;
 #[cfg(test)]
 mod round_trip_tests;

@@ -1,0 +1,156 @@
+//! The supervisor of the [rollouts](crate::rollout).
+//!
+//! It forwards each rollout's report, and when a rollout's actor dies without one, makes the report
+//! itself: every attempt that was started is reported exactly once, whatever happens (AC-2).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use orcapack_tasks::outcome::{FailureClass, Outcome};
+use ractor::{
+    Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, DerivedActorRef, SupervisionEvent,
+};
+
+use crate::attempt::{Assignment, AttemptReport, Context};
+use crate::phase::PhaseTimes;
+use crate::rollout::{RolloutActor, RolloutMessage};
+
+pub enum SupervisorMessage {
+    Start(Box<Assignment>),
+    Reported {
+        from: ActorId,
+        report: Box<AttemptReport>,
+    },
+    /// Ends every attempt now; each is reported as an infrastructure failure of class `node_lost`.
+    KillAll,
+}
+
+/// The rollout supervisor's address.
+#[derive(Clone, Debug)]
+pub struct Rollouts(ActorRef<SupervisorMessage>);
+
+impl Rollouts {
+    /// Starts a supervisor under `parent`; every report goes to `reports`.
+    ///
+    /// # Errors
+    /// When the actor system refuses.
+    pub async fn spawn(
+        context: Arc<Context>,
+        reports: DerivedActorRef<Box<AttemptReport>>,
+        parent: ActorCell,
+    ) -> Result<Self, ractor::SpawnErr> {
+        let (actor, _) =
+            Actor::spawn_linked(None, RolloutSupervisor, (context, reports), parent).await?;
+        Ok(Self(actor))
+    }
+
+    pub fn start(&self, assignment: Assignment) {
+        // Fails only when the supervisor has ended, which ends the node.
+        let _ = self.0.cast(SupervisorMessage::Start(Box::new(assignment)));
+    }
+
+    pub fn kill_all(&self) {
+        let _ = self.0.cast(SupervisorMessage::KillAll);
+    }
+
+    pub fn cell(&self) -> ActorCell {
+        self.0.get_cell()
+    }
+}
+
+struct RolloutSupervisor;
+
+struct SupervisorState {
+    context: Arc<Context>,
+    reports: DerivedActorRef<Box<AttemptReport>>,
+    /// Attempts that have been started and not reported.
+    running: HashMap<ActorId, (Assignment, ActorCell, SystemTime)>,
+    killing: bool,
+}
+
+impl Actor for RolloutSupervisor {
+    type Msg = SupervisorMessage;
+    type State = SupervisorState;
+    type Arguments = (Arc<Context>, DerivedActorRef<Box<AttemptReport>>);
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        (context, reports): Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        Ok(SupervisorState { context, reports, running: HashMap::new(), killing: false })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            SupervisorMessage::Start(assignment) => {
+                let arguments = (state.context.clone(), myself.clone());
+                let (actor, _) =
+                    Actor::spawn_linked(None, RolloutActor, arguments, myself.get_cell()).await?;
+                let started = (*assignment.clone(), actor.get_cell(), SystemTime::now());
+                state.running.insert(actor.get_id(), started);
+                actor.cast(RolloutMessage::Run(assignment))?;
+            }
+            SupervisorMessage::Reported { from, report } => {
+                if state.running.remove(&from).is_some() {
+                    state.reports.cast(report)?;
+                }
+            }
+            SupervisorMessage::KillAll => {
+                state.killing = true;
+                for (_, cell, _) in state.running.values() {
+                    cell.kill();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        event: SupervisionEvent,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let (id, reason) = match event {
+            // Only a clean end has no reason. It comes after the report was sent; but supervision
+            // events overtake messages, so the report may still be in the mailbox.
+            SupervisionEvent::ActorTerminated(_, _, None) => return Ok(()),
+            SupervisionEvent::ActorTerminated(cell, _, Some(reason)) => (cell.get_id(), reason),
+            SupervisionEvent::ActorFailed(cell, error) => (cell.get_id(), error.to_string()),
+            _ => return Ok(()),
+        };
+        if let Some((assignment, _, started)) = state.running.remove(&id) {
+            let class = if state.killing { FailureClass::NodeLost } else { FailureClass::Internal };
+            let report = died(assignment, started, class, &reason);
+            state.reports.cast(Box::new(report))?;
+        }
+        Ok(())
+    }
+}
+
+/// The report of an attempt whose actor died: its time is counted, to no phase's account.
+fn died(
+    assignment: Assignment,
+    started: SystemTime,
+    class: FailureClass,
+    reason: &str,
+) -> AttemptReport {
+    let message = format!("the rollout's actor ended before its attempt did: {reason}");
+    AttemptReport {
+        assignment,
+        outcome: Outcome::InfrastructureFailure { class, message },
+        note: None,
+        phases: PhaseTimes::default(),
+        started,
+        wall: started.elapsed().unwrap_or(Duration::ZERO),
+        steps: Vec::new(),
+        unfinished: None,
+    }
+}
