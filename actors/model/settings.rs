@@ -15,7 +15,8 @@ pub struct EndpointSettings {
     pub kind: EndpointKind,
     /// As the endpoint knows it; empty for kinds without one.
     pub model: String,
-    /// Up to the version, as `https://api.openai.com/v1`.
+    /// Up to the version, as `https://api.openai.com/v1`. Kinds other than `openai` are found
+    /// without it too.
     pub url: String,
     pub api_key: Option<Secret>,
     pub sampling: Sampling,
@@ -36,7 +37,8 @@ pub struct EndpointSettings {
 pub enum EndpointKind {
     /// Any server of the OpenAI chat protocol.
     OpenAi,
-    /// vLLM, token ids in and out.
+    /// vLLM, token ids in and out. For training at another temperature than 1 the server must run
+    /// with `--logprobs-mode processed_logprobs`.
     Vllm,
     /// SGLang, token ids in and out.
     Sglang,
