@@ -206,7 +206,7 @@ impl Call<'_> {
             .increment(count);
         }
         metrics::histogram!("orcapack_model_seconds", "endpoint" => name.clone()).record(took);
-        let cost_usd = price.map(|price| price.of(answer.usage));
+        let cost_usd = price.map(|price| price.of(&answer.usage));
         let facts = CallFacts { tries: self.tries, waited: self.waited, took, cost_usd };
         Called { answer, facts }
     }

@@ -3,17 +3,28 @@
 //! A [`Model`] is one try of one call to one endpoint, in the terms of its users. Everything around
 //! a try (queue, limit on calls in flight, breaker, back-off, accounting) is the gateway's.
 
+pub mod anthropic;
 pub mod backoff;
 pub mod call_gate;
 pub mod connect;
+mod conversations;
 pub mod endpoint;
 pub mod gateway;
+mod http;
+mod http_fault;
 pub mod in_flight;
 pub mod literal;
 pub mod models;
+pub mod openai;
+pub mod price;
 pub mod recorded;
 pub mod replay;
+mod sampling;
 pub mod settings;
+pub mod sglang;
+mod token_prompt;
+mod token_trace;
+pub mod vllm;
 
 use std::fmt;
 use std::sync::Arc;
@@ -195,6 +206,19 @@ impl ModelErrorKind {
 impl Message {
     pub fn new(role: Speaker, content: impl Into<Arc<str>>) -> Self {
         Self { role, content: content.into() }
+    }
+}
+
+impl Usage {
+    /// As an endpoint tells it; no call has more tokens than 32 bits count, so that sums over all
+    /// calls of a run hold whatever is told.
+    fn told(prompt_tokens: u64, completion_tokens: u64, cached_tokens: u64) -> Self {
+        let bounded = |tokens: u64| tokens.min(u64::from(u32::MAX));
+        Self {
+            prompt_tokens: bounded(prompt_tokens),
+            completion_tokens: bounded(completion_tokens),
+            cached_tokens: bounded(cached_tokens),
+        }
     }
 }
 

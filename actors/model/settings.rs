@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::model::Usage;
-
 /// One endpoint, as it is configured. Only the kinds that speak HTTP use `url`, `api_key`,
 /// `sampling` and `extra`.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,7 +15,8 @@ pub struct EndpointSettings {
     pub kind: EndpointKind,
     /// As the endpoint knows it; empty for kinds without one.
     pub model: String,
-    /// Up to the version, as `https://api.openai.com/v1`.
+    /// Up to the version, as `https://api.openai.com/v1`. Kinds other than `openai` are found
+    /// without it too.
     pub url: String,
     pub api_key: Option<Secret>,
     pub sampling: Sampling,
@@ -38,7 +37,8 @@ pub struct EndpointSettings {
 pub enum EndpointKind {
     /// Any server of the OpenAI chat protocol.
     OpenAi,
-    /// vLLM, token ids in and out.
+    /// vLLM, token ids in and out. For training at another temperature than 1 the server must run
+    /// with `--logprobs-mode processed_logprobs`.
     Vllm,
     /// SGLang, token ids in and out.
     Sglang,
@@ -65,15 +65,6 @@ pub struct Price {
     /// Of a prompt's tokens that were read from a cache.
     pub cached_input: f64,
     pub output: f64,
-}
-
-impl Price {
-    /// US dollars.
-    pub fn of(&self, usage: Usage) -> f64 {
-        let fresh = usage.prompt_tokens.saturating_sub(usage.cached_tokens) as f64 * self.input;
-        let cached = usage.cached_tokens as f64 * self.cached_input;
-        (fresh + cached + usage.completion_tokens as f64 * self.output) / 1e6
-    }
 }
 
 /// A key that no log, record or debug print shows.

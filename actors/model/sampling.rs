@@ -1,0 +1,94 @@
+//! How an answer is to be sampled, as keys of a request's body. Pure.
+
+use serde_json::{Map, Value};
+
+use super::CallKey;
+use super::settings::Sampling;
+
+/// Of splitmix64: 2^64 over the golden ratio.
+const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// The seed of one call: 31 bits, which every server takes, of splitmix64 run over the run's seed
+/// and each part of the key in turn. The same call has the same seed in every run of a plan, also
+/// when it is tried again; calls that differ in anything have seeds of their own.
+pub(super) fn seed_of_call(seed: u64, key: &CallKey) -> u64 {
+    let CallKey { rollout, attempt, step, agent, turn } = *key;
+    let mixed = [rollout, attempt, step, agent, turn]
+        .into_iter()
+        .fold(mix(seed), |state, word| mix(state ^ u64::from(word)));
+    mixed >> 33
+}
+
+/// One step of splitmix64.
+fn mix(state: u64) -> u64 {
+    let z = state.wrapping_add(GOLDEN);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+impl Sampling {
+    /// Puts what is not left to the endpoint into `body`, the seed under `seed_key`, where the
+    /// protocol has one.
+    pub(super) fn write(
+        &self,
+        body: &mut Map<String, Value>,
+        seed_key: Option<&str>,
+        key: &CallKey,
+    ) {
+        let mut put = |name: &str, value: Value| drop(body.insert(name.to_owned(), value));
+        if let Some(temperature) = self.temperature {
+            put("temperature", temperature.into());
+        }
+        if let Some(top_p) = self.top_p {
+            put("top_p", top_p.into());
+        }
+        if let (Some(seed), Some(name)) = (self.seed, seed_key) {
+            put(name, seed_of_call(seed, key).into());
+        }
+    }
+}
+
+/// Puts the user's own keys over ours.
+pub(super) fn overlay(body: &mut Map<String, Value>, extra: &Map<String, Value>) {
+    body.extend(extra.iter().map(|(key, value)| (key.clone(), value.clone())));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn key(parts: [u32; 5]) -> CallKey {
+        let [rollout, attempt, step, agent, turn] = parts;
+        CallKey { rollout, attempt, step, agent, turn }
+    }
+
+    #[test]
+    fn every_call_has_a_seed_of_its_own_and_the_same_in_every_run() {
+        let mut seeds = HashSet::new();
+        for at in 0..5 {
+            for value in 1..200 {
+                let mut parts = [0; 5];
+                parts[at] = value;
+                seeds.insert(seed_of_call(7, &key(parts)));
+            }
+        }
+        assert_eq!(seeds.len(), 5 * 199);
+        assert!(seeds.iter().all(|seed| *seed < 1 << 31));
+        // Pinned: another value would make recorded runs with a seed sample otherwise.
+        assert_eq!(seed_of_call(7, &key([1, 1, 0, 0, 1])), 79_312_797);
+        assert_ne!(seed_of_call(7, &key([1, 1, 0, 0, 1])), seed_of_call(8, &key([1, 1, 0, 0, 1])));
+    }
+
+    #[test]
+    fn what_is_not_set_is_left_to_the_endpoint() {
+        let mut body = Map::new();
+        Sampling::default().write(&mut body, Some("seed"), &key([1; 5]));
+        assert!(body.is_empty());
+        let sampling = Sampling { temperature: Some(0.5), top_p: None, seed: Some(1) };
+        sampling.write(&mut body, None, &key([1; 5]));
+        assert_eq!(body.keys().collect::<Vec<_>>(), ["temperature"]);
+    }
+}
