@@ -3,13 +3,17 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 15] = [
     "agent",
     "capture",
     "command",
+    "confine",
     "init",
     "jobs",
+    "landlock",
+    "metadata",
     "namespace",
+    "seccomp",
     "setup",
     "sys",
     "tar",

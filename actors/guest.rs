@@ -251,6 +251,7 @@ impl Guest {
     /// `None`: longer than any kernel would take.
     fn encode_exec(&self, request: &ExecRequest, background: bool) -> Option<Frames> {
         let mut env = self.defaults.env.clone();
+        env.extend(request.writable_only.clone().map(|folder| ("TMPDIR".to_owned(), folder)));
         env.extend(request.env.clone());
         let (stdin, rest) = request.stdin.split_at(request.stdin.len().min(CHUNK_BYTES));
         let user = request.user.as_ref().or(self.defaults.user.as_ref());
@@ -262,6 +263,7 @@ impl Guest {
             time_limit_ms: u64::try_from(request.time_limit.as_millis()).unwrap_or(u64::MAX),
             output_bytes_max: bounded_output(request) as u32,
             background,
+            writable_only: request.writable_only.clone(),
             stdin: stdin.to_vec(),
             stdin_more: !rest.is_empty(),
         })));

@@ -17,9 +17,13 @@
 
 mod guest_capture;
 mod guest_command;
+mod guest_confine;
 mod guest_init;
 mod guest_jobs;
+mod guest_landlock;
+mod guest_metadata;
 mod guest_namespace;
+mod guest_seccomp;
 #[cfg(not(test))]
 mod guest_setup;
 mod guest_sys;
@@ -121,7 +125,7 @@ impl Agent {
         }
         sys::drop_privileges()?;
         sys::umask(0o022);
-        filters.iter().try_for_each(|program| guest_namespace::install_filter(program))
+        filters.iter().try_for_each(|program| guest_seccomp::install(program))
     }
 
     /// Until the host closes the channel or asks for the end.

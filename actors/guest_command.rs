@@ -5,6 +5,8 @@
 //! daemons stay one tree in `/proc`. It reports how the command ended at once, and lives on while
 //! any process of the tree does: the end of the status pipe without a report means that it was
 //! killed.
+//!
+//! The supervisor of a confined command also sets modes, owners and times for it.
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -13,11 +15,15 @@ use std::os::fd::AsRawFd as _;
 
 use super::guest_sys::{self as sys, Disposition, Fork, Pid};
 use super::guest_wire::Exec;
+use super::{guest_confine, guest_metadata};
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Of `/etc/passwd` and `/etc/group`, which belong to the image and may be anything.
 const DATABASE_BYTES_MAX: u64 = 1 << 20;
+
+/// Of the thread that sets modes, owners and times: a path, a page, and what leads there.
+const MEDIATOR_STACK_BYTES: usize = 64 << 10;
 
 /// What a shell says when it cannot start a command.
 const NOT_FOUND: i32 = 127;
@@ -56,18 +62,33 @@ fn supervise(
     if sys::adopt_orphans().is_err() {
         sys::exit(1);
     }
-    let main = match sys::split() {
-        Ok(Fork::Child) => become_command(command, stdin, stdout, stderr),
-        Ok(Fork::Parent(pid)) => pid,
+    let user = User::find(&command.user);
+    let channel = command.writable_only.as_ref().map(|_| sys::channel()).transpose();
+    let ends = channel.and_then(|channel| Ok((channel, sys::split()?)));
+    let (channel, main) = match ends {
+        Ok((channel, Fork::Child)) => {
+            let channel = channel.as_ref().map(|(_, theirs)| theirs);
+            become_command(command, user, channel, [stdin, Some(stdout), Some(stderr)])
+        }
+        Ok((channel, Fork::Parent(pid))) => (channel, pid),
         Err(error) => {
             let _ = writeln!(&stderr, "cannot start a process: {error}");
             let _ = status.write_all(&(CANNOT_RUN << 8).to_le_bytes());
             sys::exit(0);
         }
     };
+    let channel = channel.map(|(ours, theirs)| {
+        std::mem::forget(theirs); // closed in a moment, with everything else
+        ours
+    });
     // Also the agent's own channel: only PID 1 may hold it.
-    sys::close_all_but(&status);
+    sys::close_all_but(
+        &[Some(&status), channel.as_ref()].into_iter().flatten().collect::<Vec<_>>(),
+    );
     sys::set_signals(Disposition::Ignore);
+    if let (Some(channel), Ok(user)) = (channel, &user) {
+        mediate(channel, user);
+    }
     while let Some((pid, raw)) = sys::wait_any(true) {
         if pid == main {
             let _ = status.write_all(&raw.to_le_bytes());
@@ -76,9 +97,38 @@ fn supervise(
     sys::exit(0)
 }
 
-fn become_command(command: &Exec, stdin: Option<File>, stdout: File, stderr: File) -> ! {
-    let mut complaint = stderr.try_clone().ok();
-    let (code, message) = match prepare(command, stdin, stdout, stderr) {
+/// Where this fails, the channel is closed, and the command is not started.
+fn mediate(channel: File, user: &User) {
+    let switched = if user.is_root() { Ok(()) } else { user.take_over() };
+    if switched.and_then(|()| sys::hide_from_proc()).is_err() {
+        return;
+    }
+    let serve = move || {
+        if let Ok([listener, folder]) = sys::receive_files(&channel) {
+            guest_metadata::serve(&listener, &folder);
+        }
+    };
+    let _ = std::thread::Builder::new().stack_size(MEDIATOR_STACK_BYTES).spawn(serve);
+}
+
+fn become_command(
+    command: &Exec,
+    user: Result<User, String>,
+    channel: Option<&File>,
+    streams: [Option<File>; 3],
+) -> ! {
+    let mut complaint = streams[2].as_ref().and_then(|stderr| stderr.try_clone().ok());
+    let prepared = user.and_then(|user| {
+        let strings = prepare(command, &user, streams)?;
+        match (&command.writable_only, channel) {
+            (None, _) => Ok(strings),
+            (Some(folder), Some(channel)) => {
+                guest_confine::enter(folder, user.uid, channel).map(|()| strings)
+            }
+            (Some(_), None) => Err("no supervisor to confine the command".to_owned()),
+        }
+    });
+    let (code, message) = match prepared {
         Ok((argv, env)) => execute(&argv, &env),
         Err(message) => (CANNOT_RUN, message),
     };
@@ -92,15 +142,15 @@ type Strings = Vec<CString>;
 
 fn prepare(
     command: &Exec,
-    stdin: Option<File>,
-    stdout: File,
-    stderr: File,
+    user: &User,
+    [stdin, stdout, stderr]: [Option<File>; 3],
 ) -> Result<(Strings, Strings), String> {
     let stdin = match stdin {
         Some(file) => file,
         None => File::open("/dev/null").map_err(|error| format!("/dev/null: {error}"))?,
     };
-    for (file, number) in [(&stdin, 0), (&stdout, 1), (&stderr, 2)] {
+    for (file, number) in [(Some(&stdin), 0), (stdout.as_ref(), 1), (stderr.as_ref(), 2)] {
+        let Some(file) = file else { continue };
         sys::put_at(file, number).map_err(|error| format!("standard streams: {error}"))?;
     }
     sys::own_session();
@@ -108,14 +158,18 @@ fn prepare(
     // The kernel takes the command before the agent when memory runs out. Not there in every kind
     // of sandbox.
     let _ = fs::write("/proc/self/oom_score_adj", "500");
-    let user = User::find(&command.user)?;
     let cwd = if command.cwd.is_empty() { "/" } else { &command.cwd };
     // Before and after the switch: root may not be able to enter a user's folder, nor a user one of
     // root's.
     let early = std::env::set_current_dir(cwd);
-    if user.uid != 0 || user.gid != 0 || !user.groups.is_empty() {
-        sys::become_user(user.uid, user.gid, &user.groups)
-            .map_err(|error| format!("cannot become user {:?}: {error}", command.user))?;
+    if !user.is_root() {
+        let failed = |error| format!("cannot become user {:?}: {error}", command.user);
+        // As a terminal is its user's: else /dev/stdout and its like could not be opened. Where
+        // nobody but root is known to the sandbox, it stays root's.
+        for stream in [Some(&stdin), stdout.as_ref(), stderr.as_ref()].into_iter().flatten() {
+            let _ = sys::set_owner(stream, user.uid, user.gid);
+        }
+        user.take_over().map_err(failed)?;
     }
     early
         .or_else(|_| std::env::set_current_dir(cwd))
@@ -180,6 +234,16 @@ struct User {
 }
 
 impl User {
+    /// The agent's own, to which nothing must be changed.
+    fn is_root(&self) -> bool {
+        self.uid == 0 && self.gid == 0 && self.groups.is_empty()
+    }
+
+    /// This process becomes the user's.
+    fn take_over(&self) -> io::Result<()> {
+        sys::become_user(self.uid, self.gid, &self.groups)
+    }
+
     fn find(wanted: &str) -> Result<Self, String> {
         Self::find_in(wanted, &database("/etc/passwd"), &database("/etc/group"))
     }

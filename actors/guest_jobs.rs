@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::guest_capture::Capture;
 use super::guest_command;
+use super::guest_confine;
 use super::guest_sys::{self as sys, Pid};
 use super::guest_tree;
 use super::guest_wire::{CHUNK_BYTES, Exec, OUTPUT_BYTES_MAX, Part, Reply, WireExit};
@@ -66,6 +67,9 @@ impl Jobs {
         counters: &Counters,
         outbox: &mut Outbox,
     ) -> Result<(), String> {
+        if exec.writable_only.is_some() {
+            guest_confine::possible()?;
+        }
         let bytes = std::mem::take(&mut exec.stdin);
         if bytes.is_empty() && !exec.stdin_more {
             self.start(call, &exec, None, counters, outbox);

@@ -1,5 +1,5 @@
-//! The system calls that make a sandbox: namespaces, mounts, the loopback device, seccomp. Used
-//! only as `init`.
+//! The system calls that make a sandbox: namespaces, mounts, the loopback device. Used only as
+//! `init`.
 
 use std::ffi::{CString, c_char, c_int, c_long, c_ulong, c_void};
 use std::io;
@@ -25,12 +25,10 @@ const PRIVATE: u64 = 1 << 18;
 #[cfg(target_arch = "x86_64")]
 mod arch {
     pub const SYS_PIVOT_ROOT: i64 = 155;
-    pub const SYS_SECCOMP: i64 = 317;
 }
 #[cfg(target_arch = "aarch64")]
 mod arch {
     pub const SYS_PIVOT_ROOT: i64 = 41;
-    pub const SYS_SECCOMP: i64 = 277;
 }
 
 unsafe extern "C" {
@@ -139,24 +137,4 @@ pub fn loopback_up() -> io::Result<()> {
     let socket = unsafe { OwnedFd::from_raw_fd(socket) };
     // SAFETY: `request` has the layout that this request takes, and outlives the call.
     check(unsafe { ioctl(socket.as_raw_fd(), SIOCSIFFLAGS, &request) }.into())
-}
-
-/// For this process and all that it starts, for ever. Each instruction of `program` is 8 bytes.
-pub fn install_filter(program: &[u8]) -> io::Result<()> {
-    const SECCOMP_SET_MODE_FILTER: c_long = 1;
-    /// `struct sock_fprog`.
-    #[repr(C)]
-    struct Program {
-        length: u16,
-        instructions: *const u64,
-    }
-    let aligned: Vec<u64> =
-        program.as_chunks::<8>().0.iter().map(|bytes| u64::from_ne_bytes(*bytes)).collect();
-    let length = u16::try_from(aligned.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let program = Program { length, instructions: aligned.as_ptr() };
-    // SAFETY: `program` describes one aligned array; both outlive the call, and the kernel checks
-    // the instructions.
-    check(unsafe {
-        syscall(arch::SYS_SECCOMP as c_long, SECCOMP_SET_MODE_FILTER, 0 as c_long, &program)
-    })
 }

@@ -38,7 +38,10 @@ mod arch {
 pub use arch::{O_DIRECTORY, O_NOFOLLOW};
 const O_CLOEXEC: c_int = 0o2_000_000;
 const SYS_CLOSE_RANGE: c_long = 436;
+const O_PATH: c_int = 0o10_000_000;
+const AT_FDCWD: c_int = -100;
 const AT_REMOVEDIR: c_int = 0x200;
+const AT_EMPTY_PATH: c_int = 0x1000;
 
 pub const POLLIN: i16 = 1;
 pub const POLLOUT: i16 = 4;
@@ -82,6 +85,12 @@ unsafe extern "C" {
     fn openat(dir: c_int, path: *const c_char, flags: c_int, ...) -> c_int;
     fn mkdirat(dir: c_int, path: *const c_char, mode: u32) -> c_int;
     fn unlinkat(dir: c_int, path: *const c_char, flags: c_int) -> c_int;
+    fn chmod(path: *const c_char, mode: u32) -> c_int;
+    fn fchownat(dir: c_int, path: *const c_char, uid: u32, gid: u32, flags: c_int) -> c_int;
+    fn utimensat(dir: c_int, path: *const c_char, times: *const i64, flags: c_int) -> c_int;
+    fn socketpair(domain: c_int, kind: c_int, protocol: c_int, fds: *mut c_int) -> c_int;
+    fn sendmsg(fd: c_int, message: *const Message, flags: c_int) -> isize;
+    fn recvmsg(fd: c_int, message: *mut Message, flags: c_int) -> isize;
     fn memfd_create(name: *const c_char, flags: u32) -> c_int;
     fn syscall(number: c_long, ...) -> c_long;
     #[link_name = "umask"]
@@ -155,6 +164,93 @@ pub fn pipe() -> io::Result<(File, File)> {
     Ok((own(fds[0])?, own(fds[1])?))
 }
 
+/// `struct msghdr`, for one byte and the descriptors that go with it.
+#[repr(C)]
+struct Message {
+    name: *const u8,
+    name_bytes: u32,
+    parts: *const Part,
+    part_count: usize,
+    control: *mut Control,
+    control_bytes: usize,
+    flags: c_int,
+}
+
+/// `struct iovec`.
+#[repr(C)]
+struct Part {
+    bytes: *mut u8,
+    count: usize,
+}
+
+/// `struct cmsghdr` and two descriptors.
+#[repr(C)]
+#[derive(Default)]
+struct Control {
+    bytes: usize,
+    level: c_int,
+    kind: c_int,
+    fds: [c_int; 2],
+}
+
+const SOL_SOCKET: c_int = 1;
+const SCM_RIGHTS: c_int = 1;
+
+/// Two ends between which descriptors can be passed, both closed on exec.
+pub fn channel() -> io::Result<(File, File)> {
+    const AF_UNIX: c_int = 1;
+    const SOCK_STREAM: c_int = 1;
+    let mut fds = [-1; 2];
+    // SAFETY: `fds` has room for the two descriptors.
+    check(unsafe { socketpair(AF_UNIX, SOCK_STREAM | O_CLOEXEC, 0, fds.as_mut_ptr()) })?;
+    Ok((own(fds[0])?, own(fds[1])?))
+}
+
+pub fn send_files(channel: &File, files: [&File; 2]) -> io::Result<()> {
+    const MSG_NOSIGNAL: c_int = 0x4000;
+    let fds = files.map(AsRawFd::as_raw_fd);
+    let bytes = size_of::<Control>();
+    let mut control = Control { bytes, level: SOL_SOCKET, kind: SCM_RIGHTS, fds };
+    let mut byte = 0;
+    let part = Part { bytes: &raw mut byte, count: 1 };
+    let message = message(&part, &mut control);
+    // SAFETY: `message` points to one byte and one control message, which outlive the call.
+    let sent = unsafe { sendmsg(channel.as_raw_fd(), &raw const message, MSG_NOSIGNAL) };
+    if sent == 1 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Waits for what [`send_files`] sends. An error when the other end was closed before.
+pub fn receive_files(channel: &File) -> io::Result<[File; 2]> {
+    const MSG_CMSG_CLOEXEC: c_int = 0x4000_0000;
+    let mut control = Control::default();
+    let mut byte = 0;
+    let part = Part { bytes: &raw mut byte, count: 1 };
+    let mut message = message(&part, &mut control);
+    // SAFETY: `message` points to room for one byte and one control message, which outlive the
+    // call.
+    let received = unsafe { recvmsg(channel.as_raw_fd(), &raw mut message, MSG_CMSG_CLOEXEC) };
+    if received < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let whole = (control.bytes, control.level, control.kind);
+    if received == 0 || whole != (size_of::<Control>(), SOL_SOCKET, SCM_RIGHTS) {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok([own(control.fds[0])?, own(control.fds[1])?])
+}
+
+fn message(part: &Part, control: &mut Control) -> Message {
+    Message {
+        name: std::ptr::null(),
+        name_bytes: 0,
+        parts: part,
+        part_count: 1,
+        control,
+        control_bytes: size_of::<Control>(),
+        flags: 0,
+    }
+}
+
 pub fn set_nonblocking(fd: RawFd) -> io::Result<()> {
     const F_GETFL: c_int = 3;
     const F_SETFL: c_int = 4;
@@ -187,22 +283,69 @@ pub fn close_all() {
 }
 
 /// Closes every descriptor but `kept`; owners of the others must not run any more.
-pub fn close_all_but(kept: &impl AsRawFd) {
-    let kept = c_long::from(kept.as_raw_fd());
-    let ranges = [(0, kept - 1), (kept + 1, c_long::from(u32::MAX))];
-    for (first, last) in ranges.into_iter().filter(|(first, last)| first <= last) {
-        // SAFETY: takes plain integers.
-        unsafe { syscall(SYS_CLOSE_RANGE, first, last, 0 as c_long) };
+pub fn close_all_but(kept: &[&File]) {
+    let mut kept: Vec<c_long> = kept.iter().map(|file| c_long::from(file.as_raw_fd())).collect();
+    kept.sort_unstable();
+    kept.push(c_long::from(u32::MAX) + 1);
+    let mut first = 0;
+    for next in kept {
+        if first < next {
+            // SAFETY: takes plain integers.
+            unsafe { syscall(SYS_CLOSE_RANGE, first, next - 1, 0 as c_long) };
+        }
+        first = next + 1;
     }
 }
 
 /// Only a handle on it, for use as a name.
 pub fn open_folder(path: &str) -> io::Result<File> {
-    const AT_FDCWD: c_int = -100;
-    const O_PATH: c_int = 0o10_000_000;
-    let path = CString::new(path)?;
+    open_path(AT_FDCWD, &CString::new(path)?, O_DIRECTORY)
+}
+
+/// As [`open_folder`], of what is no link to a folder.
+pub fn open_folder_itself(path: &str) -> io::Result<File> {
+    open_path(AT_FDCWD, &CString::new(path)?, O_DIRECTORY | O_NOFOLLOW)
+}
+
+/// A handle on whatever it is, for use as a name.
+pub fn open_name(path: &str) -> io::Result<File> {
+    open_path(AT_FDCWD, &CString::new(path)?, 0)
+}
+
+/// As [`open_name`], in a folder; unless `follow`, a last component that is a link is meant itself.
+pub fn open_name_in(dir: Option<&File>, path: &CStr, follow: bool) -> io::Result<File> {
+    let flags = if follow { 0 } else { O_NOFOLLOW };
+    open_path(dir.map_or(AT_FDCWD, AsRawFd::as_raw_fd), path, flags)
+}
+
+fn open_path(dir: c_int, path: &CStr, flags: c_int) -> io::Result<File> {
     // SAFETY: `path` ends with a zero byte.
-    own(unsafe { openat(AT_FDCWD, path.as_ptr(), O_PATH | O_DIRECTORY | O_CLOEXEC) })
+    own(unsafe { openat(dir, path.as_ptr(), O_PATH | O_CLOEXEC | flags) })
+}
+
+/// Of what a handle names.
+pub fn set_mode(object: &File, mode: u32) -> io::Result<()> {
+    let path = CString::new(format!("/proc/self/fd/{}", object.as_raw_fd()))?;
+    // SAFETY: `path` ends with a zero byte.
+    check(unsafe { chmod(path.as_ptr(), mode) }).map(drop)
+}
+
+/// Of what a handle names.
+pub fn set_owner(object: &File, uid: u32, gid: u32) -> io::Result<()> {
+    // SAFETY: the path ends with a zero byte.
+    let result = unsafe { fchownat(object.as_raw_fd(), c"".as_ptr(), uid, gid, AT_EMPTY_PATH) };
+    check(result).map(drop)
+}
+
+/// Access and modification, each in seconds and nanoseconds.
+pub type Times = [i64; 4];
+
+/// Of what a handle names; `None` is now.
+pub fn set_times(object: &File, times: Option<&Times>) -> io::Result<()> {
+    let times = times.map_or(std::ptr::null(), |times| times.as_ptr());
+    // SAFETY: the path ends with a zero byte; `times` is null or has the layout of two `timespec`s.
+    let result = unsafe { utimensat(object.as_raw_fd(), c"".as_ptr(), times, AT_EMPTY_PATH) };
+    check(result).map(drop)
 }
 
 /// A file without a name, for the input of a command.
@@ -296,13 +439,17 @@ pub fn adopt_orphans() -> io::Result<()> {
     process_control(36, 1).map(drop) // PR_SET_CHILD_SUBREAPER
 }
 
+/// By exec, for this process and all that it starts.
+pub fn forbid_new_privileges() -> io::Result<()> {
+    process_control(38, 1).map(drop) // PR_SET_NO_NEW_PRIVS
+}
+
 /// For this process and all that it starts: no more capabilities than those kept, and none gained
 /// by exec.
 pub fn drop_privileges() -> io::Result<()> {
     const PR_CAPBSET_READ: c_int = 23;
     const PR_CAPBSET_DROP: c_int = 24;
-    const PR_SET_NO_NEW_PRIVS: c_int = 38;
-    process_control(PR_SET_NO_NEW_PRIVS, 1)?;
+    forbid_new_privileges()?;
     for capability in (0..64).filter(|capability| KEPT_CAPABILITIES >> capability & 1 == 0) {
         match process_control(PR_CAPBSET_READ, capability) {
             Ok(0) => {}

@@ -13,7 +13,7 @@
 use std::fmt;
 
 /// Raised with every change of a frame.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// Of the bytes after the length field. The largest frame is an `Exec` with a long script or
 /// environment.
@@ -77,6 +77,9 @@ pub struct Exec {
     pub time_limit_ms: u64,
     pub output_bytes_max: u32,
     pub background: bool,
+    /// The only folder that it may change; where the kernel cannot hold it to that, the answer is
+    /// `Failed`.
+    pub writable_only: Option<String>,
     pub stdin: Vec<u8>,
     pub stdin_more: bool,
 }
@@ -269,6 +272,10 @@ impl Exec {
         out.u64(self.time_limit_ms);
         out.u32(self.output_bytes_max);
         out.bool(self.background);
+        out.bool(self.writable_only.is_some());
+        if let Some(folder) = &self.writable_only {
+            out.bytes(folder.as_bytes());
+        }
         out.bytes(&self.stdin);
         out.bool(self.stdin_more);
     }
@@ -282,6 +289,10 @@ impl Exec {
             time_limit_ms: from.u64()?,
             output_bytes_max: from.u32()?,
             background: from.bool()?,
+            writable_only: match from.bool()? {
+                true => Some(from.string()?),
+                false => None,
+            },
             stdin: from.bytes()?,
             stdin_more: from.bool()?,
         })

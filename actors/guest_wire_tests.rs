@@ -17,23 +17,26 @@ fn request() -> impl Strategy<Value = Request> {
         prop::collection::vec(".*", 0..4),
         (".*", ".*"),
         prop::collection::vec((".*", ".*"), 0..4),
-        (any::<u64>(), any::<u32>(), any::<bool>()),
+        (any::<u64>(), any::<u32>(), any::<bool>(), prop::option::of(".*")),
         (bytes(), any::<bool>()),
     );
     prop_oneof![
-        exec.prop_map(|(argv, (cwd, user), env, (limit, max, background), (stdin, more))| {
-            Request::Exec(Box::new(Exec {
-                argv,
-                cwd,
-                env,
-                user,
-                time_limit_ms: limit,
-                output_bytes_max: max,
-                background,
-                stdin,
-                stdin_more: more,
-            }))
-        }),
+        exec.prop_map(
+            |(argv, (cwd, user), env, (limit, max, background, folder), (stdin, more))| {
+                Request::Exec(Box::new(Exec {
+                    argv,
+                    cwd,
+                    env,
+                    user,
+                    time_limit_ms: limit,
+                    output_bytes_max: max,
+                    background,
+                    writable_only: folder,
+                    stdin,
+                    stdin_more: more,
+                }))
+            }
+        ),
         (bytes(), any::<bool>()).prop_map(|(bytes, more)| Request::Stdin { bytes, more }),
         any::<u32>().prop_map(|exec| Request::Poll { exec }),
         any::<u32>().prop_map(|call| Request::Cancel { call }),

@@ -265,7 +265,7 @@ impl PoolState {
         self.board.environment_up();
         // When the caller has gone, the handle inside the refused answer is dropped, which removes
         // the environment.
-        drop(reply.send(Ok(Environment { actor, workdir })));
+        drop(reply.send(Ok(Environment::new(actor, workdir))));
         Ok(())
     }
 

@@ -201,8 +201,13 @@ pub struct ExecRequest {
     pub time_limit: Duration,
     /// Of standard output and of standard error each; what is more is cut out of the middle.
     pub output_bytes_max: usize,
-    /// The only folder that the command and its descendants may change, made when absent; `None`:
-    /// whatever its user may.
+    /// The only folder that the command and its descendants may change; `None`: whatever its user
+    /// may. Made when absent; a link, or a folder of another user's, is refused with exit code 126,
+    /// so let a confined command be the first to use it. `TMPDIR` names it unless `env` does.
+    ///
+    /// Also refused: attributes and flags of files, POSIX shared memory, signals to and tracing of
+    /// other commands. Not refused: asking a service that listens on a path or port, and reading.
+    /// Where the kernel cannot do this, the call fails, and nothing is run.
     pub writable_only: Option<String>,
 }
 
@@ -210,8 +215,11 @@ pub struct ExecRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ExecId(pub u32);
 
+/// Both outputs are what was said from the begin to now, within the request's bound;
+/// [`Captured::since`] makes increments of them.
 #[derive(Clone, Debug)]
 pub struct ExecProgress {
+    /// Of the command itself, whatever daemons it left; `None` while it runs.
     pub exit: Option<Exit>,
     pub stdout: Captured,
     pub stderr: Captured,
@@ -309,6 +317,28 @@ impl fmt::Display for Exit {
     }
 }
 
+impl Captured {
+    /// How long the whole output was, with what was cut out.
+    pub fn total_bytes(&self) -> u64 {
+        self.head.len() as u64 + self.cut_bytes + self.tail.len() as u64
+    }
+
+    /// What came after its first `seen` bytes, as far as it is there: that of one look at a
+    /// background command which an earlier look, of [`Captured::total_bytes`], did not show.
+    pub fn since(&self, seen: u64) -> Self {
+        let skip = |bytes: &[u8], count: u64| {
+            let count = usize::try_from(count).unwrap_or(usize::MAX).min(bytes.len());
+            bytes.split_at(count).1.to_vec()
+        };
+        let after_head = seen.saturating_sub(self.head.len() as u64);
+        Self {
+            head: skip(&self.head, seen),
+            tail: skip(&self.tail, after_head.saturating_sub(self.cut_bytes)),
+            cut_bytes: self.cut_bytes.saturating_sub(after_head),
+        }
+    }
+}
+
 impl fmt::Display for Captured {
     /// As text, with a line that says so where bytes were cut.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -329,6 +359,32 @@ impl SweepScope {
             }
             Self::Expired { now_unix_sec } => labels.deadline_unix_sec < *now_unix_sec,
             Self::All => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::Captured;
+
+    proptest! {
+        #[test]
+        fn increments_hold_what_is_new_and_nothing_twice(
+            head in prop::collection::vec(any::<u8>(), 0..20),
+            tail in prop::collection::vec(any::<u8>(), 0..20),
+            cut_bytes in 0..20_u64,
+            seen in 0..80_u64,
+        ) {
+            let whole = Captured { head, tail, cut_bytes };
+            let new = whole.since(seen);
+            prop_assert_eq!(new.total_bytes(), whole.total_bytes().saturating_sub(seen));
+            prop_assert!(whole.head.ends_with(&new.head));
+            prop_assert!(whole.tail.ends_with(&new.tail));
+            prop_assert!(new.cut_bytes == 0 || new.tail == whole.tail);
+            prop_assert!(new.head.is_empty() || new.cut_bytes == whole.cut_bytes);
+            prop_assert_eq!(whole.since(0), whole.clone());
         }
     }
 }
