@@ -183,7 +183,10 @@ async fn writing_replaces_the_content_and_keeps_everything_else() {
     let strange = "-rf $(touch owned) \"'`.txt";
     hands.changed(&write(strange, "x")).await;
     assert!(hands.saw(&read(strange, None, None)).await.contains("1\tx"));
-    assert_eq!(inside.out("ls -A /work | grep -c -e orcapack -e owned || true").await, "0\n");
+    assert_eq!(
+        inside.out("ls -A /work | grep -cx -e '.*orcapack.*' -e owned || true").await,
+        "0\n"
+    );
     inside.end().await;
 }
 
@@ -201,7 +204,7 @@ async fn an_agent_changes_what_its_user_may_and_no_more() {
     assert_eq!(seen, "old\nnew\n0\n1000\nown\nshared\ntheirs\n");
     let script = Tool::WriteTempScript { path: "x.sh".to_owned(), content: "id -u".to_owned() };
     hands.saw(&script).await;
-    assert_eq!(hands.saw(&bash("/tmp/orcapack/1/x.sh")).await, "1000");
+    assert_eq!(hands.saw(&bash("/tmp/orcapack-1/x.sh")).await, "1000");
     inside.end().await;
 }
 
@@ -323,8 +326,41 @@ async fn all_that_an_explorer_runs_may_write_to_its_scratch_folder_only() {
     let requests = meddler.requests.lock().unwrap();
     assert!(requests.len() >= tools.len());
     for request in requests.iter() {
-        assert_eq!(request.writable_only.as_deref(), Some("/tmp/orcapack/1"));
-        assert_eq!(request.env["TMPDIR"], "/tmp/orcapack/1");
+        assert_eq!(request.writable_only.as_deref(), Some("/tmp/orcapack-1"));
+        assert_eq!(request.env["TMPDIR"], "/tmp/orcapack-1");
+    }
+    inside.end().await;
+}
+
+#[tokio::test]
+async fn an_explorer_reads_and_runs_but_changes_nothing_outside_of_its_scratch_folder() {
+    let inside = Inside::new("confined").await;
+    inside.out("echo text >f; chmod 777 . f; git init -q .").await;
+    for user in [None, Some("1000:1000")] {
+        let agent = format!("of-{}", user.unwrap_or("root").trim_end_matches(":1000"));
+        let settings = HandsSettings { scratch: scratch(&agent), ..inside.settings(user) };
+        let shell = Arc::new(inside.sandbox.clone());
+        let hands: ExplorerHands = Hands::new(shell, settings, Notes::default());
+        for cmd in ["echo x >f", "rm f", "mv f g", "touch new", "mkdir d", "chmod 600 f"] {
+            let seen = hands.saw(&bash(cmd)).await;
+            assert!(seen.starts_with("[exit code 1]\nstderr:\n"), "{cmd}: {seen}");
+        }
+        let seen = hands.saw(&bash("cat f; python3 -c 'import tempfile as t; t.mkstemp()'")).await;
+        assert_eq!(seen, "text");
+        assert!(hands.saw(&read("f", None, None)).await.contains("1\ttext"));
+        assert!(hands.saw(&grep("te.t", None, None)).await.contains("f (1)\n  1:text"));
+        assert_eq!(hands.saw(&glob("*", None)).await, "1 path\nf\n");
+        let metadata = Tool::Metadata { paths: vec!["f".to_owned()] };
+        assert!(hands.saw(&metadata).await.contains("text of 1 lines"));
+        let (path, content) = ("a/x.sh".to_owned(), "#!/bin/sh\necho ran".to_owned());
+        hands.saw(&Tool::WriteTempScript { path, content }).await;
+        assert_eq!(hands.saw(&bash("$TMPDIR/a/x.sh")).await, "ran");
+        let job = Bash { cmd: "echo x >g".to_owned(), block: false, timeout: None };
+        let mut seen = hands.saw(&Tool::Bash(job)).await;
+        while !seen.contains("[job 1 ended (exit code 1)") {
+            seen = hands.saw(&bash("true")).await;
+        }
+        assert_eq!(inside.out("ls; cat f; stat -c %a f").await, "f\ntext\n777\n");
     }
     inside.end().await;
 }
@@ -372,17 +408,14 @@ async fn scripts_are_written_to_the_scratch_folder_and_nowhere_else() {
         content: "#!/bin/sh\necho ran\n".to_owned(),
     };
     let seen = hands.saw(&script("probe/look.sh")).await;
-    assert!(seen.starts_with("/tmp/orcapack/1/probe/look.sh: written, executable"), "{seen}");
-    assert_eq!(hands.saw(&bash("/tmp/orcapack/1/probe/look.sh")).await, "ran");
-    assert!(hands.saw(&script("/tmp/orcapack/1/b.sh")).await.starts_with("/tmp/orcapack/1/b.sh"));
-    for path in ["../x", "a/../../x", "/etc/x", "", "/tmp/orcapack/12/x", "."] {
+    assert!(seen.starts_with("/tmp/orcapack-1/probe/look.sh: written, executable"), "{seen}");
+    assert_eq!(hands.saw(&bash("/tmp/orcapack-1/probe/look.sh")).await, "ran");
+    assert!(hands.saw(&script("/tmp/orcapack-1/b.sh")).await.starts_with("/tmp/orcapack-1/b.sh"));
+    for path in ["../x", "a/../../x", "/etc/x", "", "/tmp/orcapack-12/x", "."] {
         hands.refusal(&script(path)).await;
     }
-    assert_eq!(
-        inside.out("ls /tmp/orcapack /tmp/orcapack/1 | tr '\\n' ' '").await,
-        "\
-         /tmp/orcapack: 1 /tmp/orcapack/1: b.sh probe "
-    );
+    let seen = inside.out("ls -d /tmp/*; ls /tmp/orcapack-1").await;
+    assert_eq!(seen, "/tmp/orcapack-1\nb.sh\nprobe\n");
     inside.end().await;
 }
 
