@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-const SOURCES: [&str; 15] = [
+const SOURCES: [&str; 16] = [
     "agent",
     "capture",
+    "channel",
     "command",
     "confine",
     "init",

@@ -16,6 +16,7 @@
 #![cfg_attr(test, allow(dead_code, reason = "the library only tests the agent's parts"))]
 
 mod guest_capture;
+mod guest_channel;
 mod guest_command;
 mod guest_confine;
 mod guest_init;

@@ -15,7 +15,7 @@ use std::os::fd::AsRawFd as _;
 
 use super::guest_sys::{self as sys, Disposition, Fork, Pid};
 use super::guest_wire::Exec;
-use super::{guest_confine, guest_metadata};
+use super::{guest_channel, guest_confine, guest_metadata};
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -63,7 +63,7 @@ fn supervise(
         sys::exit(1);
     }
     let user = User::find(&command.user);
-    let channel = command.writable_only.as_ref().map(|_| sys::channel()).transpose();
+    let channel = command.writable_only.as_ref().map(|_| guest_channel::pair()).transpose();
     let ends = channel.and_then(|channel| Ok((channel, sys::split()?)));
     let (channel, main) = match ends {
         Ok((channel, Fork::Child)) => {
@@ -104,7 +104,7 @@ fn mediate(channel: File, user: &User) {
         return;
     }
     let serve = move || {
-        if let Ok([listener, folder]) = sys::receive_files(&channel) {
+        if let Ok([listener, folder]) = guest_channel::receive(&channel) {
             guest_metadata::serve(&listener, &folder);
         }
     };

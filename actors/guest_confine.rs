@@ -15,6 +15,7 @@ use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
 
+use super::guest_channel as channel;
 use super::guest_landlock::{self as landlock, Rules, VERSION_MIN};
 use super::guest_metadata::MEDIATED;
 use super::guest_seccomp as seccomp;
@@ -72,15 +73,15 @@ pub fn possible() -> Result<u32, String> {
     }
 }
 
-/// For this process, whose user is `uid`, and all that it starts. `channel` gets the filter's
+/// For this process, whose user is `uid`, and all that it starts. `supervisor` gets the filter's
 /// listener and the folder.
-pub fn enter(path: &str, uid: u32, channel: &File) -> Result<(), String> {
+pub fn enter(path: &str, uid: u32, supervisor: &File) -> Result<(), String> {
     let version = possible()?;
     let folder = own_folder(path, uid)?;
     let failed = |error: io::Error| format!("cannot confine the command to {path:?}: {error}");
     confine(&folder, version).map_err(failed)?;
     let listener = seccomp::install_with_listener(&program()).map_err(failed)?;
-    sys::send_files(channel, [&listener, &folder]).map_err(failed)
+    channel::send(supervisor, [&listener, &folder]).map_err(failed)
 }
 
 /// Made when absent, with the parents that are. What is there already and not the user's own folder
@@ -131,7 +132,8 @@ const NOT_THERE: u32 = 0x0005_0000 | EOPNOTSUPP;
 const HAND_OVER: u32 = 0x7fc0_0000;
 const KILL: u32 = 0x8000_0000;
 
-/// The filter, an instruction each: code, jumps if true and if false, operand. `struct sock_filter`.
+/// The filter. An instruction, `struct sock_filter`, is a code, two jumps (if true, if false), and
+/// an operand.
 fn program() -> Vec<u64> {
     const LOAD: u16 = 0x20;
     const IS: u16 = 0x15;

@@ -88,9 +88,6 @@ unsafe extern "C" {
     fn chmod(path: *const c_char, mode: u32) -> c_int;
     fn fchownat(dir: c_int, path: *const c_char, uid: u32, gid: u32, flags: c_int) -> c_int;
     fn utimensat(dir: c_int, path: *const c_char, times: *const i64, flags: c_int) -> c_int;
-    fn socketpair(domain: c_int, kind: c_int, protocol: c_int, fds: *mut c_int) -> c_int;
-    fn sendmsg(fd: c_int, message: *const Message, flags: c_int) -> isize;
-    fn recvmsg(fd: c_int, message: *mut Message, flags: c_int) -> isize;
     fn memfd_create(name: *const c_char, flags: u32) -> c_int;
     fn syscall(number: c_long, ...) -> c_long;
     #[link_name = "umask"]
@@ -162,93 +159,6 @@ pub fn pipe() -> io::Result<(File, File)> {
     // SAFETY: `fds` has room for the two descriptors.
     check(unsafe { pipe2(fds.as_mut_ptr(), O_CLOEXEC) })?;
     Ok((own(fds[0])?, own(fds[1])?))
-}
-
-/// `struct msghdr`, for one byte and the descriptors that go with it.
-#[repr(C)]
-struct Message {
-    name: *const u8,
-    name_bytes: u32,
-    parts: *const Part,
-    part_count: usize,
-    control: *mut Control,
-    control_bytes: usize,
-    flags: c_int,
-}
-
-/// `struct iovec`.
-#[repr(C)]
-struct Part {
-    bytes: *mut u8,
-    count: usize,
-}
-
-/// `struct cmsghdr` and two descriptors.
-#[repr(C)]
-#[derive(Default)]
-struct Control {
-    bytes: usize,
-    level: c_int,
-    kind: c_int,
-    fds: [c_int; 2],
-}
-
-const SOL_SOCKET: c_int = 1;
-const SCM_RIGHTS: c_int = 1;
-
-/// Two ends between which descriptors can be passed, both closed on exec.
-pub fn channel() -> io::Result<(File, File)> {
-    const AF_UNIX: c_int = 1;
-    const SOCK_STREAM: c_int = 1;
-    let mut fds = [-1; 2];
-    // SAFETY: `fds` has room for the two descriptors.
-    check(unsafe { socketpair(AF_UNIX, SOCK_STREAM | O_CLOEXEC, 0, fds.as_mut_ptr()) })?;
-    Ok((own(fds[0])?, own(fds[1])?))
-}
-
-pub fn send_files(channel: &File, files: [&File; 2]) -> io::Result<()> {
-    const MSG_NOSIGNAL: c_int = 0x4000;
-    let fds = files.map(AsRawFd::as_raw_fd);
-    let bytes = size_of::<Control>();
-    let mut control = Control { bytes, level: SOL_SOCKET, kind: SCM_RIGHTS, fds };
-    let mut byte = 0;
-    let part = Part { bytes: &raw mut byte, count: 1 };
-    let message = message(&part, &mut control);
-    // SAFETY: `message` points to one byte and one control message, which outlive the call.
-    let sent = unsafe { sendmsg(channel.as_raw_fd(), &raw const message, MSG_NOSIGNAL) };
-    if sent == 1 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Waits for what [`send_files`] sends. An error when the other end was closed before.
-pub fn receive_files(channel: &File) -> io::Result<[File; 2]> {
-    const MSG_CMSG_CLOEXEC: c_int = 0x4000_0000;
-    let mut control = Control::default();
-    let mut byte = 0;
-    let part = Part { bytes: &raw mut byte, count: 1 };
-    let mut message = message(&part, &mut control);
-    // SAFETY: `message` points to room for one byte and one control message, which outlive the
-    // call.
-    let received = unsafe { recvmsg(channel.as_raw_fd(), &raw mut message, MSG_CMSG_CLOEXEC) };
-    if received < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let whole = (control.bytes, control.level, control.kind);
-    if received == 0 || whole != (size_of::<Control>(), SOL_SOCKET, SCM_RIGHTS) {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok([own(control.fds[0])?, own(control.fds[1])?])
-}
-
-fn message(part: &Part, control: &mut Control) -> Message {
-    Message {
-        name: std::ptr::null(),
-        name_bytes: 0,
-        parts: part,
-        part_count: 1,
-        control,
-        control_bytes: size_of::<Control>(),
-        flags: 0,
-    }
 }
 
 pub fn set_nonblocking(fd: RawFd) -> io::Result<()> {

@@ -196,6 +196,18 @@ async fn background_commands_can_be_watched_and_killed() {
 }
 
 #[tokio::test]
+async fn a_background_command_ends_with_the_exit_code_of_the_whole() {
+    let inside = inside().await;
+    let script = "false; (exit 3) | cat; (sleep 600 &) ; { exit 4; } & wait $!; exit 5";
+    let id = inside.guest.spawn(&ExecRequest::new(["sh", "-c", script], LIMIT)).await.expect("id");
+    let poll = async || inside.guest.poll(id).await.expect("it is known").exit;
+    while poll().await.is_none() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(poll().await, Some(Exit::Code(5)));
+}
+
+#[tokio::test]
 async fn a_command_that_nobody_waits_for_any_more_is_killed() {
     let inside = inside().await;
     let request = ExecRequest::new(["sleep", "4712"], LIMIT);

@@ -11,7 +11,7 @@ use orcapack_actors::docker::DockerDriver;
 use orcapack_actors::docker_facts::DockerFacts;
 use orcapack_actors::process::{LimitsEnforced, ProcessConfig, ProcessDriver};
 use orcapack_actors::sandbox::{
-    Driver as _, ExecRequest, ImageSpec, Labels, Limits, SandboxError, SandboxSpec,
+    Driver as _, ExecOutput, ExecRequest, ImageSpec, Labels, Limits, SandboxError, SandboxSpec,
 };
 use orcapack_tasks::task::{ImageSource, NetworkPolicy};
 use orcapack_tasks::{FailureClass, FileTree};
@@ -55,10 +55,13 @@ pub struct Facts {
 }
 
 /// A sandbox of the process driver that was started, ran a command, and was removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessTrial {
     pub elapsed: Duration,
     pub limits: LimitsEnforced,
+    /// What came of a command that may change one folder only. It is this kernel that can or
+    /// cannot, whatever the kind of sandbox.
+    pub confinement: Result<(), SandboxError>,
 }
 
 /// The image that the built-in tasks start from; made by `tasks/base/build.sh`.
@@ -117,17 +120,25 @@ async fn try_process(host: &Host) -> Result<ProcessTrial, SandboxError> {
     };
     let begun = Instant::now();
     let sandbox = driver.create(&image, &spec).await?;
+    let confined = ExecRequest {
+        writable_only: Some("/tmp/doctor".to_owned()),
+        ..ExecRequest::new(["true"], LIMIT)
+    };
     let ran = sandbox.exec(&ExecRequest::new(["true"], LIMIT)).await;
+    let elapsed = begun.elapsed();
+    let confinement = sandbox.exec(&confined).await;
     sandbox.remove().await?;
-    match ran?.exit {
-        exit if exit.success() => {
-            Ok(ProcessTrial { elapsed: begun.elapsed(), limits: driver.limits_enforced() })
-        }
-        exit => {
-            let message = format!("`true` in a sandbox ended with {exit}");
-            Err(SandboxError::new(FailureClass::ExecTransport, message))
-        }
+    succeeded(ran?)?;
+    let confinement = confinement.and_then(succeeded);
+    Ok(ProcessTrial { elapsed, limits: driver.limits_enforced(), confinement })
+}
+
+fn succeeded(output: ExecOutput) -> Result<(), SandboxError> {
+    if output.exit.success() {
+        return Ok(());
     }
+    let message = format!("`true` in a sandbox ended with {}: {}", output.exit, output.stderr);
+    Err(SandboxError::new(FailureClass::ExecTransport, message))
 }
 
 fn table(checks: &[Check], width: Option<u16>) -> String {
@@ -157,7 +168,10 @@ pub fn checks(facts: &Facts, n_concurrent: u64) -> Vec<Check> {
         ),
     }
     match &facts.process {
-        Ok(trial) => checks.extend([process_sandbox(*trial), process_limits(trial.limits)]),
+        Ok(trial) => {
+            checks.extend([process_sandbox(trial), process_limits(trial.limits)]);
+            checks.push(confinement(trial));
+        }
         Err(error) => checks.push(no_process_sandbox(error, &facts.host)),
     }
     checks.extend([base_image(facts), open_files(&facts.host, n_concurrent)]);
@@ -246,9 +260,18 @@ fn leftovers(docker: &DockerFacts) -> Check {
     }
 }
 
-fn process_sandbox(trial: ProcessTrial) -> Check {
+fn process_sandbox(trial: &ProcessTrial) -> Check {
     let millis = trial.elapsed.as_secs_f64() * 1000.0;
     Check::ok("process sandbox", format!("started, used and removed one in {millis:.0} ms"))
+}
+
+fn confinement(trial: &ProcessTrial) -> Check {
+    let check = "explorers";
+    match &trial.confinement {
+        Ok(()) => Check::ok(check, "can be held to one writable folder (Landlock)"),
+        Err(error) => Check::warn(check, &error.message)
+            .advise("for agent teams: Linux 6.2 or later with landlock among its lsm="),
+    }
 }
 
 fn no_process_sandbox(error: &SandboxError, host: &HostFacts) -> Check {

@@ -32,7 +32,11 @@ fn good() -> Facts {
             labelled: Labelled::default(),
             limits_enforced,
         }),
-        process: Ok(ProcessTrial { elapsed: Duration::from_millis(12), limits }),
+        process: Ok(ProcessTrial {
+            elapsed: Duration::from_millis(12),
+            limits,
+            confinement: Ok(()),
+        }),
         base_rootfs: true,
     }
 }
@@ -70,6 +74,7 @@ fn a_machine_with_everything_is_told_so() {
     docker, with our labels     ok      0 containers, 0 networks, 0 volumes
     process sandbox             ok      started, used and removed one in 12 ms
     process limits              ok      cpus, memory, pids, storage
+    explorers                   ok      can be held to one writable folder (Landlock)
     base image orcapack/base:1  ok      in the engine and unpacked
     open files                  ok      20000 allowed, 1280 needed for 64 rollouts at once
     disk of runs                ok      50.0 GiB free at /runs
@@ -131,4 +136,14 @@ fn each_lack_is_a_row_of_its_own() {
         ("disk of docker", Status::Warn),
     ];
     assert_eq!(names(&facts, 4), expected.map(|(name, status)| (name.to_owned(), status)));
+}
+
+#[test]
+fn a_kernel_that_cannot_confine_explorers_is_told_before_a_team_needs_it() {
+    let message = "this machine cannot confine a command to one folder";
+    let confinement = Err(SandboxError::new(FailureClass::ExecTransport, message));
+    let mut facts = good();
+    facts.process = facts.process.map(|trial| ProcessTrial { confinement, ..trial });
+    let expected = ("explorers".to_owned(), Status::Warn, message.to_owned());
+    assert_eq!(troubles(&facts, 1), [expected]);
 }

@@ -254,8 +254,8 @@ async fn work_goes_on(bench: Bench) {
     assert_eq!(bench.picture().await, before);
 
     // One that is not confined is not, at the same time and in the same place.
-    let wait = format!("until [ -e /data/go ]; do sleep 0.01; done; ! echo x >/data/file");
-    let explorer = bench.sandbox.spawn(&bench.request(&wait, Some(SCRATCH))).await.unwrap();
+    let wait = "until [ -e /data/go ]; do sleep 0.01; done; ! echo x >/data/file";
+    let explorer = bench.sandbox.spawn(&bench.request(wait, Some(SCRATCH))).await.unwrap();
     bench.coder("echo changed >/data/file; chmod 600 /data/file; touch /data/go").await;
     while bench.sandbox.poll(explorer).await.unwrap().exit.is_none() {
         tokio::task::yield_now().await;
