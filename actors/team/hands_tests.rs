@@ -323,9 +323,9 @@ async fn all_that_an_explorer_runs_may_write_to_its_scratch_folder_only() {
     for tool in &tools {
         hands.tool(tool, LEFT).await.unwrap();
     }
-    let requests = meddler.requests.lock().unwrap();
+    let requests = std::mem::take(&mut *meddler.requests.lock().unwrap());
     assert!(requests.len() >= tools.len());
-    for request in requests.iter() {
+    for request in &requests {
         assert_eq!(request.writable_only.as_deref(), Some("/tmp/orcapack-1"));
         assert_eq!(request.env["TMPDIR"], "/tmp/orcapack-1");
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
+use crate::environment::Workbench;
 use crate::sandbox::{ExecId, ExecOutput, ExecProgress, ExecRequest, Exit, Sandbox, SandboxError};
 use crate::team::record::Observation;
 use crate::team::text;
@@ -18,6 +19,25 @@ pub trait Shell: Send + Sync + 'static {
     fn kill(&self, id: ExecId) -> BoxFuture<'_, Result<(), SandboxError>>;
 }
 
+impl Shell for Workbench {
+    fn exec(&self, request: ExecRequest) -> BoxFuture<'_, Result<ExecOutput, SandboxError>> {
+        Box::pin(Self::exec(self, request))
+    }
+
+    fn spawn(&self, request: ExecRequest) -> BoxFuture<'_, Result<ExecId, SandboxError>> {
+        Box::pin(Self::spawn(self, request))
+    }
+
+    fn poll(&self, id: ExecId) -> BoxFuture<'_, Result<ExecProgress, SandboxError>> {
+        Box::pin(Self::poll(self, id))
+    }
+
+    fn kill(&self, id: ExecId) -> BoxFuture<'_, Result<(), SandboxError>> {
+        Box::pin(Self::kill(self, id))
+    }
+}
+
+/// For whoever owns a sandbox without an actor around it.
 impl Shell for Arc<dyn Sandbox> {
     fn exec(&self, request: ExecRequest) -> BoxFuture<'_, Result<ExecOutput, SandboxError>> {
         Box::pin(async move { Sandbox::exec(&**self, &request).await })
