@@ -15,7 +15,7 @@ fn one_model_on_the_command_line_plays_every_role() {
     let loaded = team(None, &["-m", "vllm/Qwen/Qwen3-14B", "--set", "models.main.temperature=0.2"]);
     let plan = loaded.team.unwrap();
     assert_eq!(plan.models(), "Qwen/Qwen3-14B");
-    assert_eq!(plan.roles, RoleModels::same("main"));
+    assert_eq!(plan.roles, EndpointNames::same("main"));
     let [endpoint] = plan.endpoints.try_into().expect("one endpoint");
     assert_eq!((endpoint.kind, endpoint.name.as_str()), (EndpointKind::Vllm, "main"));
     assert_eq!(endpoint.url, "http://127.0.0.1:8000/v1");
@@ -63,7 +63,7 @@ fn a_team_of_several_models_has_the_endpoints_that_its_roles_name() {
 #[test]
 fn a_single_model_of_another_name_needs_no_roles() {
     let plan = team(Some("[models.qwen]\nkind = 'vllm'\nmodel = 'q'\n"), &[]).team.unwrap();
-    assert_eq!(plan.roles, RoleModels::same("qwen"));
+    assert_eq!(plan.roles, EndpointNames::same("qwen"));
 }
 
 #[test]

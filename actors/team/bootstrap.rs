@@ -220,9 +220,9 @@ mod tests {
             contents in prop::collection::vec("[a`\n]{0,600}", 0..12), chars_max in 0..3000_usize
         ) {
             let paths: Vec<Bootstrap> = contents.iter().map(|_| wanted("path")).collect();
-            let items = paths.iter().zip(&contents);
-            let items: Vec<Item> =
-                items.map(|(wanted, content)| Item { wanted, found: file(content.clone()) }).collect();
+            let found = contents.iter().map(|content| file(content.clone()));
+            let items = paths.iter().zip(found).map(|(wanted, found)| Item { wanted, found });
+            let items: Vec<Item> = items.collect();
             let seen = shown(&items, items.len() + 1, chars_max);
             prop_assert!(seen.chars().count() <= chars_max);
         }

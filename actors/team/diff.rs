@@ -127,7 +127,8 @@ mod tests {
     proptest! {
         #[test]
         fn the_steps_lead_from_old_to_new(
-            old in prop::collection::vec("[ab]\n", 0..12), new in prop::collection::vec("[ab]\n", 0..12)
+            old in prop::collection::vec("[ab]\n", 0..12),
+            new in prop::collection::vec("[ab]\n", 0..12),
         ) {
             let old: Vec<&str> = old.iter().map(String::as_str).collect();
             let new: Vec<&str> = new.iter().map(String::as_str).collect();
@@ -143,7 +144,9 @@ mod tests {
         }
 
         #[test]
-        fn it_is_bounded(old in "[ab\n]{0,300}", new in "[ab\n]{0,300}", chars_max in 0..300_usize) {
+        fn it_is_bounded(
+            old in "[ab\n]{0,300}", new in "[ab\n]{0,300}", chars_max in 0..300_usize
+        ) {
             let shown = short(old.as_bytes(), new.as_bytes(), chars_max);
             prop_assert!(shown.chars().count() <= chars_max);
         }

@@ -1,8 +1,8 @@
 //! What `edit` and `multi_edit` do to the bytes of a file: pure.
 //!
-//! Bytes, because a file need not be UTF-8 and what is not edited must stay as it is. Edits are done
-//! one after the other, and all or none. In a file whose every line ends with CR LF, old and new
-//! strings with plain line ends mean CR LF.
+//! Bytes, because a file need not be UTF-8 and what is not edited must stay as it is. Edits are
+//! done one after the other, and all or none. In a file whose every line ends with CR LF, old and
+//! new strings with plain line ends mean CR LF.
 
 use crate::team::action::Edit;
 use crate::team::nearest;
@@ -95,7 +95,7 @@ fn one(content: &[u8], edit: &Edit, kind: Kind) -> Result<Vec<u8>, String> {
     Ok(replace(content, old.as_bytes(), new.as_bytes()))
 }
 
-/// Where something occurs, overlapping occurrences counted too: each could be the one that is meant.
+/// Where something occurs, overlapping occurrences too: each could be the one that is meant.
 struct Places {
     count: usize,
     first: Vec<usize>,

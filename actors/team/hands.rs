@@ -24,9 +24,6 @@ use crate::team::record::Observation;
 use crate::team::shell::{AgentShell, Answer, Refusal, Shell};
 use crate::team::{files, search, text};
 
-/// Below it.
-const SCRATCH_ROOT: &str = "/tmp/orcapack";
-
 #[derive(Clone, Debug)]
 pub struct HandsSettings {
     /// Whose commands they are; `None` is the image's user.
@@ -46,9 +43,10 @@ pub struct HandsSettings {
 #[derive(Clone, Debug, Default)]
 pub struct ChangeLock(Arc<Mutex<()>>);
 
-/// The scratch folder of the agent that is called this in its environment.
+/// The scratch folder of the agent that is called this and nobody else in its environment, before
+/// or after it, is. There is no folder around all of them: it would belong to the first one's user.
 pub fn scratch(agent: &str) -> String {
-    format!("{SCRATCH_ROOT}/{agent}")
+    format!("/tmp/orcapack-{agent}")
 }
 
 /// Which changes of files hands may be asked for: none, or all.

@@ -1,94 +1,14 @@
-//! Hands in a live sandbox of the `process` driver: this machine's own programs over an overlay.
-//! They need root.
+//! Hands in a live sandbox.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::{BoxFuture, join_all};
-use orcapack_tasks::FileTree;
 use orcapack_tasks::outcome::FailureClass;
-use orcapack_tasks::task::{ImageSource, NetworkPolicy};
-use tempfile::TempDir;
 
 use super::*;
-use crate::process::{ProcessConfig, ProcessDriver};
-use crate::sandbox::{
-    Driver as _, ExecId, ExecOutput, ExecProgress, ExecRequest, ImageSpec, Labels, Limits, Sandbox,
-    SandboxSpec,
-};
-use crate::team::action::{Bash, Bootstrap, Edit, ReadFile, Search};
-use crate::team::{bootstrap, snapshot};
-
-const LEFT: Duration = Duration::from_secs(60);
-
-struct Inside {
-    sandbox: Arc<dyn Sandbox>,
-    changes: ChangeLock,
-    _cache: TempDir,
-}
-
-impl Inside {
-    async fn new(run: &str) -> Self {
-        let cache = tempfile::tempdir().unwrap();
-        let driver = ProcessDriver::open(ProcessConfig { cache: cache.path().to_owned() }).unwrap();
-        let mut tree = FileTree::default();
-        tree.insert("Dockerfile", b"FROM stand-in\nWORKDIR /work\n", false);
-        let source = ImageSource::Dockerfile(tree);
-        let image = driver.image(&ImageSpec { source, build_timeout: LEFT }).await.unwrap();
-        let spec = SandboxSpec {
-            labels: Labels {
-                run: format!("hands-{run}"),
-                node: "node".to_owned(),
-                incarnation: 1,
-                attempt: "1.1.agent".to_owned(),
-                deadline_unix_sec: 1 << 40,
-            },
-            limits: Limits { cpus: 2.0, memory_bytes: 1 << 30, pids: 200, storage_bytes: 64 << 20 },
-            network: NetworkPolicy::None,
-            env: BTreeMap::from([("API_TOKEN".to_owned(), "hunter2".to_owned())]),
-            workdir: None,
-            start_timeout: LEFT,
-        };
-        let sandbox = driver.create(&image, &spec).await.unwrap();
-        Self { sandbox, changes: ChangeLock::default(), _cache: cache }
-    }
-
-    fn settings(&self, user: Option<&str>) -> HandsSettings {
-        HandsSettings {
-            user: user.map(str::to_owned),
-            cwd: "/work".to_owned(),
-            scratch: scratch("1"),
-            observation_chars_max: 4000,
-            changes: self.changes.clone(),
-        }
-    }
-
-    fn coder(&self) -> CoderHands {
-        self.coder_with(Arc::new(self.sandbox.clone()), None)
-    }
-
-    fn coder_with(&self, shell: Arc<dyn Shell>, user: Option<&str>) -> CoderHands {
-        Hands::new(shell, self.settings(user), Notes::default())
-    }
-
-    fn shell(&self) -> AgentShell {
-        self.coder().inner.shell.clone()
-    }
-
-    /// Standard output of a script that must succeed, as root.
-    async fn out(&self, script: &str) -> String {
-        let request = ExecRequest {
-            cwd: Some("/work".to_owned()),
-            ..ExecRequest::new(["bash", "-c", script], LEFT)
-        };
-        let output = Sandbox::exec(&*self.sandbox, &request).await.unwrap();
-        assert!(output.exit.success(), "{script}: {}", output.stderr);
-        output.stdout.to_string()
-    }
-
-    async fn end(self) {
-        self.sandbox.remove().await.unwrap();
-    }
-}
+use crate::sandbox::{ExecId, ExecOutput, ExecProgress, ExecRequest, Sandbox};
+use crate::team::action::{Bash, Edit, ReadFile, Search};
+use crate::team::inside_tests::{Inside, LEFT};
 
 fn bash(cmd: &str) -> Tool {
     Tool::Bash(Bash { cmd: cmd.to_owned(), block: true, timeout: None })
@@ -263,7 +183,10 @@ async fn writing_replaces_the_content_and_keeps_everything_else() {
     let strange = "-rf $(touch owned) \"'`.txt";
     hands.changed(&write(strange, "x")).await;
     assert!(hands.saw(&read(strange, None, None)).await.contains("1\tx"));
-    assert_eq!(inside.out("ls -A /work | grep -c -e orcapack -e owned || true").await, "0\n");
+    assert_eq!(
+        inside.out("ls -A /work | grep -cx -e '.*orcapack.*' -e owned || true").await,
+        "0\n"
+    );
     inside.end().await;
 }
 
@@ -281,7 +204,7 @@ async fn an_agent_changes_what_its_user_may_and_no_more() {
     assert_eq!(seen, "old\nnew\n0\n1000\nown\nshared\ntheirs\n");
     let script = Tool::WriteTempScript { path: "x.sh".to_owned(), content: "id -u".to_owned() };
     hands.saw(&script).await;
-    assert_eq!(hands.saw(&bash("/tmp/orcapack/1/x.sh")).await, "1000");
+    assert_eq!(hands.saw(&bash("/tmp/orcapack-1/x.sh")).await, "1000");
     inside.end().await;
 }
 
@@ -400,11 +323,44 @@ async fn all_that_an_explorer_runs_may_write_to_its_scratch_folder_only() {
     for tool in &tools {
         hands.tool(tool, LEFT).await.unwrap();
     }
-    let requests = meddler.requests.lock().unwrap();
+    let requests = std::mem::take(&mut *meddler.requests.lock().unwrap());
     assert!(requests.len() >= tools.len());
-    for request in requests.iter() {
-        assert_eq!(request.writable_only.as_deref(), Some("/tmp/orcapack/1"));
-        assert_eq!(request.env["TMPDIR"], "/tmp/orcapack/1");
+    for request in &requests {
+        assert_eq!(request.writable_only.as_deref(), Some("/tmp/orcapack-1"));
+        assert_eq!(request.env["TMPDIR"], "/tmp/orcapack-1");
+    }
+    inside.end().await;
+}
+
+#[tokio::test]
+async fn an_explorer_reads_and_runs_but_changes_nothing_outside_of_its_scratch_folder() {
+    let inside = Inside::new("confined").await;
+    inside.out("echo text >f; chmod 777 . f; git init -q .").await;
+    for user in [None, Some("1000:1000")] {
+        let agent = format!("of-{}", user.unwrap_or("root").trim_end_matches(":1000"));
+        let settings = HandsSettings { scratch: scratch(&agent), ..inside.settings(user) };
+        let shell = Arc::new(inside.sandbox.clone());
+        let hands: ExplorerHands = Hands::new(shell, settings, Notes::default());
+        for cmd in ["echo x >f", "rm f", "mv f g", "touch new", "mkdir d", "chmod 600 f"] {
+            let seen = hands.saw(&bash(cmd)).await;
+            assert!(seen.starts_with("[exit code 1]\nstderr:\n"), "{cmd}: {seen}");
+        }
+        let seen = hands.saw(&bash("cat f; python3 -c 'import tempfile as t; t.mkstemp()'")).await;
+        assert_eq!(seen, "text");
+        assert!(hands.saw(&read("f", None, None)).await.contains("1\ttext"));
+        assert!(hands.saw(&grep("te.t", None, None)).await.contains("f (1)\n  1:text"));
+        assert_eq!(hands.saw(&glob("*", None)).await, "1 path\nf\n");
+        let metadata = Tool::Metadata { paths: vec!["f".to_owned()] };
+        assert!(hands.saw(&metadata).await.contains("text of 1 lines"));
+        let (path, content) = ("a/x.sh".to_owned(), "#!/bin/sh\necho ran".to_owned());
+        hands.saw(&Tool::WriteTempScript { path, content }).await;
+        assert_eq!(hands.saw(&bash("$TMPDIR/a/x.sh")).await, "ran");
+        let job = Bash { cmd: "echo x >g".to_owned(), block: false, timeout: None };
+        let mut seen = hands.saw(&Tool::Bash(job)).await;
+        while !seen.contains("[job 1 ended (exit code 1)") {
+            seen = hands.saw(&bash("true")).await;
+        }
+        assert_eq!(inside.out("ls; cat f; stat -c %a f").await, "f\ntext\n777\n");
     }
     inside.end().await;
 }
@@ -452,17 +408,14 @@ async fn scripts_are_written_to_the_scratch_folder_and_nowhere_else() {
         content: "#!/bin/sh\necho ran\n".to_owned(),
     };
     let seen = hands.saw(&script("probe/look.sh")).await;
-    assert!(seen.starts_with("/tmp/orcapack/1/probe/look.sh: written, executable"), "{seen}");
-    assert_eq!(hands.saw(&bash("/tmp/orcapack/1/probe/look.sh")).await, "ran");
-    assert!(hands.saw(&script("/tmp/orcapack/1/b.sh")).await.starts_with("/tmp/orcapack/1/b.sh"));
-    for path in ["../x", "a/../../x", "/etc/x", "", "/tmp/orcapack/12/x", "."] {
+    assert!(seen.starts_with("/tmp/orcapack-1/probe/look.sh: written, executable"), "{seen}");
+    assert_eq!(hands.saw(&bash("/tmp/orcapack-1/probe/look.sh")).await, "ran");
+    assert!(hands.saw(&script("/tmp/orcapack-1/b.sh")).await.starts_with("/tmp/orcapack-1/b.sh"));
+    for path in ["../x", "a/../../x", "/etc/x", "", "/tmp/orcapack-12/x", "."] {
         hands.refusal(&script(path)).await;
     }
-    assert_eq!(
-        inside.out("ls /tmp/orcapack /tmp/orcapack/1 | tr '\\n' ' '").await,
-        "\
-         /tmp/orcapack: 1 /tmp/orcapack/1: b.sh probe "
-    );
+    let seen = inside.out("ls -d /tmp/*; ls /tmp/orcapack-1").await;
+    assert_eq!(seen, "/tmp/orcapack-1\nb.sh\nprobe\n");
     inside.end().await;
 }
 
@@ -477,61 +430,4 @@ async fn a_failed_environment_is_an_error_and_notes_need_none() {
     assert_eq!(error.class, FailureClass::ExecTransport);
     let view = Tool::Scratchpad(crate::team::action::Scratchpad::View);
     assert_eq!(hands.saw(&view).await, "the scratchpad is empty");
-}
-
-#[tokio::test]
-async fn the_snapshot_tells_what_is_there_and_no_secrets() {
-    let inside = Inside::new("snapshot").await;
-    inside.out("mkdir src; echo 'SECRET=hunter3' >.env; echo 'fn main(){}' >src/main.rs").await;
-    inside.out("printf '[package]\\ntoken = \"hunter4\"\\n' >Cargo.toml; git init -q .").await;
-    let shell = inside.shell();
-    let sleeper = shell.request(["sleep", "47112"].map(str::to_owned).to_vec(), LEFT);
-    Sandbox::spawn(&*inside.sandbox, &sleeper).await.unwrap();
-    let seen = snapshot::take(&shell).await.unwrap();
-    for part in [
-        "## System\nuser root, working folder /work\n",
-        "\n.env\n",
-        "\nsrc/main.rs\n",
-        "--- Cargo.toml\n[package]\ntoken = ***",
-        "## Processes\nsleep\n",
-        "## Git\n## No commits yet",
-        "bash: GNU bash",
-    ] {
-        assert!(seen.contains(part), "{part} in {seen}");
-    }
-    assert!(!seen.contains("hunter") && !seen.contains("47112"), "{seen}");
-    assert!(seen.chars().count() <= snapshot::SNAPSHOT_CHARS_MAX);
-    let without_memory = |seen: &str| {
-        let changing = |line: &&str| !line.starts_with("MemAv") && !line.starts_with("disk");
-        seen.lines().filter(changing).map(str::to_owned).collect::<Vec<_>>()
-    };
-    let again = snapshot::take(&shell).await.unwrap();
-    assert_eq!(without_memory(&seen), without_memory(&again));
-    inside.end().await;
-}
-
-#[tokio::test]
-async fn a_subagent_begins_with_the_files_and_folders_that_it_was_given() {
-    let inside = Inside::new("bootstrap").await;
-    inside.out("mkdir -p d/e d/.git; echo inner >d/e/x; echo no >d/.git/y; echo k >d/id_rsa").await;
-    inside.out("printf 'a\\0' >bin; seq 9000 >long; echo short >'a b'; ln -s long link").await;
-    let paths = ["a b", "d", "gone", "bin", "link", "/dev/null", ""];
-    let wanted = paths.map(|path| Bootstrap { path: path.to_owned(), reason: "why".to_owned() });
-    let seen = bootstrap::contents(&inside.shell(), &wanted, 6000, LEFT).await.unwrap();
-    for part in [
-        "### a b (why)\n```\nshort\n```\n",
-        "### d (why)\n```\nd/e\nd/e/x\nd/id_rsa\n--- d/e/x\ninner\n```\n",
-        "### gone (why)\n[no such file or folder]\n",
-        "### bin (why)\n[a binary file of 2 bytes]\n",
-        "### link (why)\n```\n1\n2\n",
-        "[the file has 43893 bytes]",
-        "### /dev/null (why)\n[not a file that may be read]\n",
-        "(why)\n[path \"\": it is empty]\n",
-    ] {
-        assert!(seen.contains(part), "{part} in {seen}");
-    }
-    assert!((5000..=6000).contains(&seen.chars().count()), "{}", seen.chars().count());
-    let none = bootstrap::contents(&inside.shell(), &[], 6000, LEFT).await.unwrap();
-    assert_eq!(none, "");
-    inside.end().await;
 }

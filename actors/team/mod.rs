@@ -50,3 +50,6 @@ pub mod search;
 pub mod shell;
 pub mod snapshot;
 pub mod text;
+
+#[cfg(test)]
+mod inside_tests;

@@ -10,9 +10,9 @@ use crate::team::record::Observation;
 use crate::team::text::count;
 
 /// More is not a list that anyone works off.
-pub const TODOS_MAX: usize = 100;
+pub const ENTRIES_MAX: usize = 100;
 /// Of one entry: a line or two.
-pub const TODO_CHARS_MAX: usize = 500;
+pub const ENTRY_CHARS_MAX: usize = 500;
 /// Of the whole scratchpad; as much as a few observations.
 pub const SCRATCHPAD_CHARS_MAX: usize = 40_000;
 
@@ -92,11 +92,11 @@ impl Notes {
                 if content.is_empty() {
                     return Err("an entry has to say something".to_owned());
                 }
-                if content.chars().count() > TODO_CHARS_MAX {
-                    return Err(format!("an entry is longer than {TODO_CHARS_MAX} characters"));
+                if content.chars().count() > ENTRY_CHARS_MAX {
+                    return Err(format!("an entry is longer than {ENTRY_CHARS_MAX} characters"));
                 }
-                if self.todos.len() >= TODOS_MAX {
-                    return Err(format!("the list is full ({TODOS_MAX} entries); delete some"));
+                if self.todos.len() >= ENTRIES_MAX {
+                    return Err(format!("the list is full ({ENTRIES_MAX} entries); delete some"));
                 }
                 self.last_id += 1;
                 let id = self.last_id;

@@ -1,10 +1,10 @@
 //! The regular expressions of `search` grep: pure.
 //!
-//! Agents write what Python, Perl or Rust would understand; every image has a `grep -E`. The dialect
-//! is therefore POSIX extended, matched line by line, plus what can be said in its terms: `\d`,
-//! `\D`, `\h`, `\t`, escapes within brackets, `(?:...)`, a leading `(?i)`, and lazy quantifiers,
-//! which match the same lines as greedy ones. `\w`, `\s`, `\b` and their opposites are left to
-//! `grep`, which knows them. Look-around, named groups and code points are refused.
+//! Agents write what Python, Perl or Rust would understand; every image has a `grep -E`. The
+//! dialect is therefore POSIX extended, matched line by line, plus what can be said in its terms:
+//! `\d`, `\D`, `\h`, `\t`, escapes within brackets, `(?:...)`, a leading `(?i)`, and lazy
+//! quantifiers, which match the same lines as greedy ones. `\w`, `\s`, `\b` and their opposites are
+//! left to `grep`, which knows them. Look-around, named groups and code points are refused.
 
 use std::iter::Peekable;
 use std::str::Chars;

@@ -37,6 +37,7 @@ impl Shell for Workbench {
     }
 }
 
+/// For whoever owns a sandbox without an actor around it.
 impl Shell for Arc<dyn Sandbox> {
     fn exec(&self, request: ExecRequest) -> BoxFuture<'_, Result<ExecOutput, SandboxError>> {
         Box::pin(async move { Sandbox::exec(&**self, &request).await })

@@ -94,7 +94,7 @@ async fn subagents_do_all_that_they_can_do() {
     assert_eq!(tool(&hands, &Tool::Search(glob)).await, "1 path\nsrc/main.rs\n");
     let (path, content) = ("look.sh".to_owned(), "#!/bin/sh\necho looked\n".to_owned());
     tool(&hands, &Tool::WriteTempScript { path, content }).await;
-    assert_eq!(tool(&hands, &bash("/tmp/orcapack/1/look.sh")).await, "looked");
+    assert_eq!(tool(&hands, &bash("/tmp/orcapack-1/look.sh")).await, "looked");
     assert_eq!(tool(&hands, &bash("pwd; exit 3")).await, "[exit code 3]\n/home/alice");
     let job = Bash { cmd: "seq 3; exit 2".to_owned(), block: false, timeout: None };
     let mut seen = tool(&hands, &Tool::Bash(job)).await;
@@ -108,6 +108,9 @@ async fn subagents_do_all_that_they_can_do() {
     let explorer: ExplorerHands = Hands::new(shell.clone(), settings("2"), Notes::default());
     let seen = explorer.tool(&bash("cat src/main.rs"), SOON).await.unwrap();
     assert!(seen.text.contains("let x = 2;"), "{}", seen.text);
+    let seen = explorer.tool(&bash("rm src/main.rs; touch $TMPDIR/x && ls $TMPDIR"), SOON).await;
+    let seen = seen.unwrap().text;
+    assert!(seen.starts_with("x\nstderr:\nrm: ") && seen.contains("denied"), "{seen}");
 
     let agent = AgentShell {
         shell,
