@@ -26,8 +26,13 @@ impl<'n> Fields<'n> {
             Value::Map(entries) => entries.as_slice(),
             other => {
                 let names: Vec<&str> = known.iter().map(|field| field.name).collect();
-                let message =
-                    format!("expected the fields {}, found {}", names.join(", "), other.describe());
+                let message = format!(
+                    "expected fields in YAML, each as `{}: ...` on a line of its own, found {} \
+                     (fields: {})",
+                    names.first().unwrap_or(&"name"),
+                    other.describe(),
+                    names.join(", ")
+                );
                 return Err(BodyFault::new(node.line, message));
             }
         };

@@ -11,8 +11,11 @@
 
 use std::collections::HashMap;
 
+use orcapack_tasks::near::nearest;
+
 use crate::model::Finish;
-use crate::team::schema::{Body, SPECS, Spec, THOUGHTS, field, key_of};
+use crate::team::role::Role;
+use crate::team::schema::{Body, Spec, THOUGHTS, key_of, tags_of};
 
 /// Blocks of one answer. Ten tasks, their launch and their contexts fit in.
 pub const ACTIONS_MAX: usize = 32;
@@ -20,6 +23,9 @@ pub const ACTIONS_MAX: usize = 32;
 pub const BODY_BYTES_MAX: usize = 256 << 10;
 /// Of one answer, in bytes: more than the largest answers of any model.
 pub const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// Lines that are looked at in search of closing tags, all blocks together. Answers that are meant
+/// come nowhere near; those that are not would take time that grows with their square.
+const LINES_SEARCHED_MAX: usize = 4 << 20;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Block {
@@ -43,18 +49,22 @@ pub struct Fault {
 
 /// The blocks of an answer in their order. A fault stands where its block would. There are at most
 /// [`ACTIONS_MAX`] and one more.
-pub(crate) fn blocks(text: &str, finish: Finish) -> Vec<Result<Block, Fault>> {
+pub(crate) fn blocks(text: &str, finish: Finish, role: Role) -> Vec<Result<Block, Fault>> {
     if text.len() > ANSWER_BYTES_MAX {
         let message = format!("it has {} bytes; at most {ANSWER_BYTES_MAX} are read", text.len());
         return vec![Err(Fault { line: 0, tag: String::new(), message })];
     }
     let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n");
-    let mut scanner = Scanner::new(&text, finish);
+    let mut scanner = Scanner::new(&text, finish, role);
     scanner.scan();
     scanner.found
 }
 
+/// Of a tag's name, in bytes: longer ones are none of ours.
+const NAME_BYTES_MAX: usize = 64;
+
 struct Scanner<'t> {
+    role: Role,
     /// Of the line `at`, only what has not been read.
     lines: Vec<&'t str>,
     at: usize,
@@ -63,6 +73,9 @@ struct Scanner<'t> {
     in_fence: bool,
     /// Closing tags at line starts and line ends, in lower case, with their last line.
     closed: HashMap<String, usize>,
+    /// Tags that are not closed on what is left of a line.
+    not_on: HashMap<&'static str, usize>,
+    searched: usize,
     found: Vec<Result<Block, Fault>>,
 }
 
@@ -86,19 +99,30 @@ enum End {
 }
 
 impl<'t> Scanner<'t> {
-    fn new(text: &'t str, finish: Finish) -> Self {
+    fn new(text: &'t str, finish: Finish, role: Role) -> Self {
         let lines: Vec<&str> = text.split('\n').collect();
         let mut closed = HashMap::new();
         for (at, line) in lines.iter().enumerate() {
             for (start, mark) in line.match_indices("</") {
                 let after = line.get(start + mark.len()..).unwrap_or("");
-                if let Some((name, _)) = split_at_end(after) {
+                let end = after.bytes().take(NAME_BYTES_MAX).position(|byte| byte == b'>');
+                if let Some(name) = end.and_then(|end| after.get(..end)) {
                     closed.insert(name.trim_end().to_ascii_lowercase(), at);
                 }
             }
         }
         let is_cut = finish != Finish::Stop;
-        Self { lines, at: 0, is_cut, in_fence: false, closed, found: Vec::new() }
+        Self {
+            role,
+            lines,
+            at: 0,
+            is_cut,
+            in_fence: false,
+            closed,
+            not_on: HashMap::new(),
+            searched: 0,
+            found: Vec::new(),
+        }
     }
 
     fn scan(&mut self) {
@@ -211,12 +235,18 @@ impl<'t> Scanner<'t> {
         let name = open.name.to_ascii_lowercase();
         let last = self.closed.get(&name).copied().filter(|last| *last >= self.at);
         let is_meant = !self.in_fence && (last.is_some() || open.rest.trim().is_empty());
-        if is_meant {
-            let exist: Vec<&str> = SPECS.iter().map(|spec| spec.tag).collect();
-            let mut message = format!("there is no action `{}`", open.name);
-            if let Some(near) = orcapack_tasks::near::nearest(&name, exist) {
-                message.push_str(&format!("; did you mean `{near}`?"));
-            }
+        if is_meant && self.found.len() < ACTIONS_MAX {
+            let exist = tags_of(self.role);
+            let words = |tag: &str| {
+                let mut words: Vec<String> = tag.split(['_', '-']).map(str::to_owned).collect();
+                words.sort_unstable();
+                words
+            };
+            let same = || exist.iter().copied().find(|tag| words(tag) == words(&name));
+            let near = nearest(&name, exist.iter().copied()).or_else(same);
+            let near = near.map_or(String::new(), |near| format!(", did you mean `{near}`?"));
+            let exist = exist.join(", ");
+            let message = format!("there is no such action{near} (actions: {exist})");
             self.refuse(self.at, open.name, message);
         }
         // Not behind its end: what stands in it was meant to be run, and the thoughts in it must
@@ -317,9 +347,12 @@ impl<'t> Scanner<'t> {
     }
 
     /// The block's closing tag on the line of its opening tag.
-    fn one_line(&self, spec: &Spec, rest: &str) -> Option<(usize, usize)> {
+    fn one_line(&mut self, spec: &Spec, rest: &str) -> Option<(usize, usize)> {
+        if self.not_on.get(spec.tag) == Some(&self.at) {
+            return None;
+        }
         let mut from = 0;
-        while let Some((start, after)) = closing(rest.get(from..)?, spec.tag) {
+        while let Some((start, after)) = rest.get(from..).and_then(|r| closing(r, spec.tag)) {
             let behind = rest.get(from + after..)?.trim();
             let is_tag = open_tag(behind).is_some_and(|open| is_ours(open.name));
             if behind.is_empty() || is_tag || thought_end(behind).is_some() {
@@ -332,19 +365,21 @@ impl<'t> Scanner<'t> {
                 return Some((from - after + start, from));
             }
         }
+        self.not_on.insert(spec.tag, self.at);
         None
     }
 
     /// Where the block that opens on line `at` ends.
-    fn end(&self, spec: &'static Spec, open: &Open<'_>) -> End {
+    fn end(&mut self, spec: &'static Spec, open: &Open<'_>) -> End {
+        if self.searched > LINES_SEARCHED_MAX {
+            let message = "there are too many tags to tell where it ends".to_owned();
+            return End::Unknown(message, self.lines.len());
+        }
         let (ends, inner, limit) = self.marks(spec, open.indent);
         if let Some(last) = ends.last() {
             return self.closed_at(spec, &ends, &inner, *last);
         }
         let (Limit::Open(to) | Limit::Thought(to) | Limit::End(to)) = limit;
-        let is_blank = |from: usize| {
-            self.lines.iter().take(to).skip(from).all(|l| l.trim().is_empty() || is_fence(l))
-        };
         // At the end of a line, or deeper than it was opened.
         let late = (self.at + 1..to).rev().find_map(|at| {
             let line = self.lines.get(at)?.trim_end();
@@ -354,10 +389,9 @@ impl<'t> Scanner<'t> {
             let is_whole = before.contains(&format!("<{}>", spec.tag));
             (after == line.len() && !is_whole).then_some((at, start, after))
         });
-        if let Some((at, keep, after)) = late {
-            if is_blank(at + 1) || !self.is_cut || limit != Limit::End(to) {
-                return End::Closed { to: at + 1, keep: Some(keep), next: (at, after) };
-            }
+        // In an answer that was cut it may as well be a part of what the block writes.
+        if let Some((at, keep, after)) = late.filter(|_| !self.is_cut || limit != Limit::End(to)) {
+            return End::Closed { to: at + 1, keep: Some(keep), next: (at, after) };
         }
         match limit {
             Limit::End(_) if self.is_cut => {
@@ -388,9 +422,10 @@ impl<'t> Scanner<'t> {
 
     /// The lines below with closing tags of the block, those with opening tags that belong to its
     /// body, and what ends the search for them.
-    fn marks(&self, spec: &'static Spec, indent: usize) -> (Vec<usize>, Vec<usize>, Limit) {
+    fn marks(&mut self, spec: &'static Spec, indent: usize) -> (Vec<usize>, Vec<usize>, Limit) {
         let (mut ends, mut inner) = (Vec::new(), Vec::new());
         for (at, line) in self.lines.iter().enumerate().skip(self.at + 1) {
+            self.searched += 1;
             if indent_of(line) > indent {
                 continue;
             }
@@ -426,7 +461,9 @@ impl<'t> Scanner<'t> {
             rest => rest,
         };
         first.starts_with('{')
-            || key_of(first).is_some_and(|(key, _)| field(spec.fields(), key).is_some())
+            || key_of(first).is_some_and(|(key, _)| {
+                nearest(key, spec.fields().iter().map(|field| field.name)).is_some()
+            })
     }
 
     /// The end of a block whose closing tag stands at the start of one or several lines. In what it
@@ -498,10 +535,10 @@ fn open_tag(line: &str) -> Option<Open<'_>> {
     let tag = line.trim_start().strip_prefix('<')?;
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     let (name, after) = tag.split_at_checked(tag.find(|c| !is_name(c))?)?;
-    let (inside, rest) = split_at_end(after)?;
-    if !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+    if name.len() > NAME_BYTES_MAX || !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
         return None;
     }
+    let (inside, rest) = split_at_end(after)?;
     if !(inside.is_empty() || inside.starts_with([' ', '\t', '/'])) {
         return None;
     }
@@ -534,8 +571,11 @@ fn closing(text: &str, name: &str) -> Option<(usize, usize)> {
 /// The end of the `</name>` that a text begins with.
 fn closes(text: &str, name: &str) -> Option<usize> {
     let after = text.strip_prefix("</")?;
-    let (found, _) = split_at_end(after)?;
-    found.trim_end().eq_ignore_ascii_case(name).then_some(2 + found.len() + 1)
+    let found = after.get(..name.len()).filter(|found| found.eq_ignore_ascii_case(name))?;
+    let behind = after.get(found.len()..)?;
+    let spaces = behind.bytes().take(NAME_BYTES_MAX).take_while(|byte| *byte == b' ').count();
+    let is_whole = behind.get(spaces..)?.starts_with('>');
+    is_whole.then_some(2 + found.len() + spaces + 1)
 }
 
 /// What follows a closing tag of thoughts that the text begins with.

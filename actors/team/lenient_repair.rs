@@ -132,10 +132,10 @@ fn text(
     for line in stray {
         if let Some((key, _)) = key_of(&line.text) {
             let name = field.name;
-            let message = match super::schema::field(fields, key) {
-                Some(_) => format!("`{key}` is there twice"),
-                None => unknown_field(fields, key),
-            };
+            if super::schema::field(fields, key).is_some() {
+                return Err(BodyFault::new(line.number, format!("`{key}` is there twice")));
+            }
+            let message = unknown_field(fields, key);
             let hint =
                 format!("; if it belongs to `{name}`, write `{name}: |` and indent all of it");
             return Err(BodyFault::new(line.number, message + &hint));
@@ -149,6 +149,15 @@ fn text(
             "the text after `{}: {}` must begin on the next line, indented by two spaces",
             field.name,
             value.chars().next().unwrap_or('|')
+        );
+        return Err(BodyFault::new(number, message));
+    }
+    let first = below.iter().map(|line| line.text.trim()).find(|line| !line.is_empty());
+    if value.is_empty() && first.is_some_and(|line| line == "-" || line.starts_with("- ")) {
+        let message = format!(
+            "`{0}` is text, found a list; write `{0}: |` and the text below it, indented by two \
+             spaces",
+            field.name
         );
         return Err(BodyFault::new(number, message));
     }
@@ -415,7 +424,10 @@ fn items(key: &str, fields: &[Field], value: &str, number: usize, below: &[Line<
         let item =
             line.text.trim_start().strip_prefix('-').filter(|_| indent_of(&line.text) <= dash);
         let item = item.filter(|item| item.starts_with([' ', '\t']));
-        item.and_then(key_of).is_some_and(|(key, _)| field(fields, key).is_some())
+        item.is_some_and(|item| {
+            let is_known = key_of(item).is_some_and(|(key, _)| field(fields, key).is_some());
+            is_known || item.trim_start().starts_with('{')
+        })
     };
     let mut list: Vec<(usize, Vec<Line<'_>>)> = Vec::new();
     for line in below {
@@ -439,9 +451,10 @@ fn items(key: &str, fields: &[Field], value: &str, number: usize, below: &[Line<
         );
         return Err(BodyFault::new(first.number, message));
     }
-    let list = list
-        .into_iter()
-        .map(|(line, lines)| Ok(Node { line, value: Value::Map(mapping(fields, &lines)?) }));
+    let list = list.into_iter().map(|(line, lines)| match in_brackets("", line, &lines) {
+        Some(parsed) => parsed,
+        None => Ok(Node { line, value: Value::Map(mapping(fields, &lines)?) }),
+    });
     Ok(Node { line: number, value: Value::List(list.collect::<Result<_, BodyFault>>()?) })
 }
 

@@ -336,9 +336,7 @@ fn large_and_hostile_answers_are_read_soon() {
             let began = Instant::now();
             is_bounded(&read_action::coder(&text, Finish::Stop));
             let took = began.elapsed();
-            if took > Duration::from_millis(200) {
-                eprintln!("SLOW {head:?} {piece:?}: {took:?}");
-            }
+            assert!(took < Duration::from_secs(5), "{head:?} {piece:?}: {took:?}");
         }
     }
 }
