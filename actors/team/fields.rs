@@ -2,7 +2,6 @@
 
 use std::ops::RangeInclusive;
 
-use crate::team::grammar::Fault;
 use crate::team::lenient_repair::unknown_field;
 use crate::team::lenient_yaml::{BodyFault, Node, Value, shortened};
 use crate::team::schema::{Field, Kind, field};
@@ -193,17 +192,6 @@ pub(crate) fn first<A>(
         let other = other.and_then(|node| make(&node));
         other.map_err(|second| if was_tree { fault } else { second })
     })
-}
-
-/// What a model is told of a fault: at once where it is and what it is about.
-impl std::fmt::Display for Fault {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (self.line, self.tag.as_str()) {
-            (0, _) => write!(f, "your answer: {}", self.message),
-            (line, "") => write!(f, "line {line}: {}", self.message),
-            (line, tag) => write!(f, "line {line}, `{}`: {}", shortened(tag), self.message),
-        }
-    }
 }
 
 fn expected(name: &str, what: &str, node: &Node) -> BodyFault {

@@ -14,8 +14,13 @@ use std::collections::HashMap;
 use orcapack_tasks::near::nearest;
 
 use crate::model::Finish;
+use crate::team::fault::Fault;
 use crate::team::role::Role;
-use crate::team::schema::{Body, Spec, THOUGHTS, key_of, tags_of};
+use crate::team::schema::{Body, Spec, key_of, no_such_action};
+use crate::team::tag::{
+    NAME_BYTES_MAX, Open, closes, closing, indent_of, is_fence, is_ours, open_tag, thought_end,
+    thought_named,
+};
 
 /// Blocks of one answer. Ten tasks, their launch and their contexts fit in.
 pub const ACTIONS_MAX: usize = 32;
@@ -37,16 +42,6 @@ pub(crate) struct Block {
     pub body_line: usize,
 }
 
-/// Something in an answer that cannot be run, in the words that the model is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// 1 for the answer's first; 0 where it is the answer as a whole.
-    pub line: usize,
-    /// The action that it is about, or what stands in its place.
-    pub tag: String,
-    pub message: String,
-}
-
 /// The blocks of an answer in their order. A fault stands where its block would. There are at most
 /// [`ACTIONS_MAX`] and one more.
 pub(crate) fn blocks(text: &str, finish: Finish, role: Role) -> Vec<Result<Block, Fault>> {
@@ -59,9 +54,6 @@ pub(crate) fn blocks(text: &str, finish: Finish, role: Role) -> Vec<Result<Block
     scanner.scan();
     scanner.found
 }
-
-/// Of a tag's name, in bytes: longer ones are none of ours.
-const NAME_BYTES_MAX: usize = 64;
 
 struct Scanner<'t> {
     role: Role,
@@ -236,17 +228,7 @@ impl<'t> Scanner<'t> {
         let last = self.closed.get(&name).copied().filter(|last| *last >= self.at);
         let is_meant = !self.in_fence && (last.is_some() || open.rest.trim().is_empty());
         if is_meant && self.found.len() < ACTIONS_MAX {
-            let exist = tags_of(self.role);
-            let words = |tag: &str| {
-                let mut words: Vec<String> = tag.split(['_', '-']).map(str::to_owned).collect();
-                words.sort_unstable();
-                words
-            };
-            let same = || exist.iter().copied().find(|tag| words(tag) == words(&name));
-            let near = nearest(&name, exist.iter().copied()).or_else(same);
-            let near = near.map_or(String::new(), |near| format!(", did you mean `{near}`?"));
-            let exist = exist.join(", ");
-            let message = format!("there is no such action{near} (actions: {exist})");
+            let message = no_such_action(self.role, &name);
             self.refuse(self.at, open.name, message);
         }
         // Not behind its end: what stands in it was meant to be run, and the thoughts in it must
@@ -257,13 +239,12 @@ impl<'t> Scanner<'t> {
     /// The start of a tag, at the very end of an answer that was cut.
     fn half_tag(&mut self, line: &str) {
         let line = line.trim();
-        let is_last = self.lines.iter().skip(self.at + 1).all(|line| line.trim().is_empty());
-        if self.is_cut && is_last && line.starts_with('<') && !line.contains('>') {
-            self.refuse(
-                self.at,
-                "",
-                "the answer was cut at its length limit in the middle of a tag",
-            );
+        if !self.is_cut || !line.starts_with('<') || line.contains('>') {
+            return;
+        }
+        if self.lines.iter().skip(self.at + 1).all(|line| line.trim().is_empty()) {
+            let message = "the answer was cut at its length limit in the middle of a tag";
+            self.refuse(self.at, "", message);
         }
     }
 
@@ -412,10 +393,9 @@ impl<'t> Scanner<'t> {
                     line.starts_with("<") && close.starts_with(line)
                 };
                 let half = self.lines.iter().take(to).rposition(|line| !line.trim().is_empty());
-                match half.filter(|at| *at > self.at && self.lines.get(*at).is_some_and(is_half)) {
-                    Some(at) => End::Open(at),
-                    None => End::Open(to),
-                }
+                let half =
+                    half.filter(|at| *at > self.at && self.lines.get(*at).is_some_and(is_half));
+                End::Open(half.unwrap_or(to))
             }
         }
     }
@@ -483,11 +463,10 @@ impl<'t> Scanner<'t> {
             let after = closes(line.trim_start(), spec.tag).unwrap_or(0);
             (indent_of(line) + after, line)
         };
-        let is_blank = |at: usize| {
-            let (after, line) = behind(at);
+        let is_blank = |(after, line): (usize, &str)| {
             is_fence(line) || line.get(after..).unwrap_or("").trim().is_empty()
         };
-        if !(to..last).all(is_blank) {
+        if !(to..last).map(behind).all(is_blank) {
             let message = format!(
                 "it could end at line {} or at line {}; indent all that belongs to its body by \
                  two spaces below `key: |`",
@@ -518,84 +497,4 @@ impl<'t> Scanner<'t> {
             Some((at, tags.find_map(thought_end)?))
         })
     }
-}
-
-/// An opening tag at the start of a line.
-struct Open<'t> {
-    name: &'t str,
-    indent: usize,
-    has_attributes: bool,
-    /// `<tag/>`
-    is_empty: bool,
-    /// What follows it on its line.
-    rest: &'t str,
-}
-
-fn open_tag(line: &str) -> Option<Open<'_>> {
-    let tag = line.trim_start().strip_prefix('<')?;
-    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    let (name, after) = tag.split_at_checked(tag.find(|c| !is_name(c))?)?;
-    if name.len() > NAME_BYTES_MAX || !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
-        return None;
-    }
-    let (inside, rest) = split_at_end(after)?;
-    if !(inside.is_empty() || inside.starts_with([' ', '\t', '/'])) {
-        return None;
-    }
-    let attributes = inside.trim_end().trim_end_matches('/').trim();
-    Some(Open {
-        name,
-        indent: indent_of(line),
-        has_attributes: !attributes.is_empty(),
-        is_empty: inside.trim_end().ends_with('/'),
-        rest,
-    })
-}
-
-/// What stands before and behind the `>` of a tag. A tag has a bound, so that a text of open ones
-/// is read in linear time.
-fn split_at_end(text: &str) -> Option<(&str, &str)> {
-    const TAG_BYTES_MAX: usize = 512;
-    let end = text.bytes().take(TAG_BYTES_MAX).position(|byte| byte == b'>')?;
-    Some((text.get(..end)?, text.get(end + 1..)?))
-}
-
-/// The first `</name>` of a text: where it begins and where it ends.
-fn closing(text: &str, name: &str) -> Option<(usize, usize)> {
-    text.match_indices("</").find_map(|(start, _)| {
-        let after = closes(text.get(start..)?, name)?;
-        Some((start, start + after))
-    })
-}
-
-/// The end of the `</name>` that a text begins with.
-fn closes(text: &str, name: &str) -> Option<usize> {
-    let after = text.strip_prefix("</")?;
-    let found = after.get(..name.len()).filter(|found| found.eq_ignore_ascii_case(name))?;
-    let behind = after.get(found.len()..)?;
-    let spaces = behind.bytes().take(NAME_BYTES_MAX).take_while(|byte| *byte == b' ').count();
-    let is_whole = behind.get(spaces..)?.starts_with('>');
-    is_whole.then_some(2 + found.len() + spaces + 1)
-}
-
-/// What follows a closing tag of thoughts that the text begins with.
-fn thought_end(text: &str) -> Option<&str> {
-    THOUGHTS.iter().find_map(|name| text.get(closes(text, name)?..))
-}
-
-fn thought_named(name: &str) -> Option<&'static str> {
-    THOUGHTS.into_iter().find(|thought| thought.eq_ignore_ascii_case(name))
-}
-
-fn is_ours(name: &str) -> bool {
-    Spec::of_tag(name).is_some() || thought_named(name).is_some()
-}
-
-pub(crate) fn is_fence(line: &str) -> bool {
-    let line = line.trim();
-    line.starts_with("```") || line.starts_with("~~~")
-}
-
-pub(crate) fn indent_of(line: &str) -> usize {
-    line.len() - line.trim_start_matches([' ', '\t']).len()
 }

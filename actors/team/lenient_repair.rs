@@ -9,9 +9,9 @@ use std::borrow::Cow;
 
 use orcapack_tasks::near::nearest;
 
-use crate::team::grammar::indent_of;
 use crate::team::lenient_yaml::{BodyFault, Node, Parsed, Value, flow, shortened};
 use crate::team::schema::{Field, Kind, field, key_of};
+use crate::team::tag::indent_of;
 
 struct Line<'b> {
     number: usize,
@@ -24,10 +24,9 @@ pub(crate) fn repair(fields: &[Field], body: &str, line: usize) -> Parsed {
     let lines = body.strip_suffix('\n').unwrap_or(body).split('\n').zip(line..);
     let mut lines: Vec<Line<'_>> =
         lines.map(|(text, number)| Line { number, text: Cow::Borrowed(text) }).collect();
-    if let Some(first) = lines.iter().position(|line| !is_blank(line)) {
-        if lines.get(first).is_some_and(|line| line.text.trim() == "---") {
-            lines.drain(..=first);
-        }
+    let first = lines.iter().position(|line| !is_blank(line)).unwrap_or(0);
+    if lines.get(first).is_some_and(|line| line.text.trim() == "---") {
+        lines.drain(..=first);
     }
     Ok(Node { line, value: Value::Map(mapping(fields, &lines)?) })
 }
@@ -282,10 +281,9 @@ fn closing_quote(inside: &str, quote: char) -> Option<usize> {
     while let Some((at, c)) = chars.next() {
         if c == '\\' && quote == '"' {
             chars.next();
-        } else if c == quote {
-            if quote == '"' || chars.next_if(|(_, next)| *next == '\'').is_none() {
-                return Some(at);
-            }
+        } else if c == quote && (quote == '"' || chars.next_if(|(_, next)| *next == '\'').is_none())
+        {
+            return Some(at);
         }
     }
     None

@@ -4,6 +4,7 @@
 pub mod action;
 #[cfg(test)]
 mod corpus_tests;
+pub mod fault;
 mod fields;
 pub mod grammar;
 mod lenient_repair;
@@ -16,4 +17,5 @@ pub mod role;
 mod round_trip_tests;
 mod schema;
 pub mod settings;
+mod tag;
 pub mod write_action;

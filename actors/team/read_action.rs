@@ -13,8 +13,9 @@ use crate::team::action::{
     MAX_TURNS_MAX, METADATA_PATHS_MAX, OrchestratorAction, PARALLEL_MAX, ReadFile, Report,
     ReportedContext, Scratchpad, Search, SubagentAction, Todo, TodoOperation, Tool,
 };
+use crate::team::fault::Fault;
 use crate::team::fields::{Fields, Read, first};
-use crate::team::grammar::{Block, Fault, blocks};
+use crate::team::grammar::{Block, blocks};
 use crate::team::lenient_yaml::{BodyFault, readings};
 use crate::team::role::{Role, SubagentKind};
 use crate::team::schema::{Body, tags_of};
