@@ -180,8 +180,8 @@ impl<'n> Fields<'n> {
     }
 }
 
-/// Of two readings of one body, the first that becomes an action. If none does, the fault is that of
-/// the first which is a tree at all.
+/// Of two readings of one body, the first that becomes an action. If none does, the fault is that
+/// of the first which is a tree at all.
 pub(crate) fn first<A>(
     readings: [Result<Node, BodyFault>; 2],
     make: impl Fn(&Node) -> Read<A>,

@@ -3,8 +3,8 @@
 //! A block is a tag at the start of a line, a body, and the closing tag at the start of a line (or
 //! at the end of one). Whatever else there is at the top level is prose: markdown and its fences
 //! too. What an agent thought is never run: not what stands in `<think>` and the like, nor in one
-//! that is never closed, nor anything before a `</think>` that was never opened (chat templates open
-//! it in the prompt).
+//! that is never closed, nor anything before a `</think>` that was never opened (chat templates
+//! open it in the prompt).
 //!
 //! Where a block ends is never guessed at the price of running half of it: a block that the length
 //! limit cut, or that could end at two places, is a [`Fault`] which the model is told.
@@ -428,8 +428,8 @@ impl<'t> Scanner<'t> {
         (ends, inner, Limit::End(self.lines.len()))
     }
 
-    /// Whether an opening tag that was found in a block begins another one, rather than being a part
-    /// of what the block writes: it is followed by one of its fields.
+    /// Whether an opening tag that was found in a block begins another one, and is no part of what
+    /// the block writes: one of its fields follows, or nearly one.
     fn is_start(&self, spec: &Spec, open: &Open<'_>, at: usize) -> bool {
         if spec.body == Body::Plain {
             return true;

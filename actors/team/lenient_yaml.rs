@@ -1,5 +1,5 @@
-//! The body of a block, read into a tree: as YAML (1.2's booleans) or JSON, and where it is neither,
-//! as what its writer meant.
+//! The body of a block, read into a tree: as YAML (1.2's booleans) or JSON, and where it is
+//! neither, as what its writer meant.
 //!
 //! A body has up to two readings. The strict one is a parser's. The other knows the fields of its
 //! action, and is in [`lenient_repair`](super::lenient_repair). Whoever makes an action of a tree
