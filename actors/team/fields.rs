@@ -2,7 +2,6 @@
 
 use std::ops::RangeInclusive;
 
-use crate::team::grammar::Fault;
 use crate::team::lenient_repair::unknown_field;
 use crate::team::lenient_yaml::{BodyFault, Node, Value, shortened};
 use crate::team::schema::{Field, Kind, field};
@@ -26,8 +25,13 @@ impl<'n> Fields<'n> {
             Value::Map(entries) => entries.as_slice(),
             other => {
                 let names: Vec<&str> = known.iter().map(|field| field.name).collect();
-                let message =
-                    format!("expected the fields {}, found {}", names.join(", "), other.describe());
+                let message = format!(
+                    "expected fields in YAML, each as `{}: ...` on a line of its own, found {} \
+                     (fields: {})",
+                    names.first().unwrap_or(&"name"),
+                    other.describe(),
+                    names.join(", ")
+                );
                 return Err(BodyFault::new(node.line, message));
             }
         };
@@ -176,8 +180,8 @@ impl<'n> Fields<'n> {
     }
 }
 
-/// Of two readings of one body, the first that becomes an action. If none does, the fault is that of
-/// the first which is a tree at all.
+/// Of two readings of one body, the first that becomes an action. If none does, the fault is that
+/// of the first which is a tree at all.
 pub(crate) fn first<A>(
     readings: [Result<Node, BodyFault>; 2],
     make: impl Fn(&Node) -> Read<A>,
@@ -188,17 +192,6 @@ pub(crate) fn first<A>(
         let other = other.and_then(|node| make(&node));
         other.map_err(|second| if was_tree { fault } else { second })
     })
-}
-
-/// What a model is told of a fault: at once where it is and what it is about.
-impl std::fmt::Display for Fault {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (self.line, self.tag.as_str()) {
-            (0, _) => write!(f, "your answer: {}", self.message),
-            (line, "") => write!(f, "line {line}: {}", self.message),
-            (line, tag) => write!(f, "line {line}, `{}`: {}", shortened(tag), self.message),
-        }
-    }
 }
 
 fn expected(name: &str, what: &str, node: &Node) -> BodyFault {

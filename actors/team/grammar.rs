@@ -3,16 +3,24 @@
 //! A block is a tag at the start of a line, a body, and the closing tag at the start of a line (or
 //! at the end of one). Whatever else there is at the top level is prose: markdown and its fences
 //! too. What an agent thought is never run: not what stands in `<think>` and the like, nor in one
-//! that is never closed, nor anything before a `</think>` that was never opened (chat templates open
-//! it in the prompt).
+//! that is never closed, nor anything before a `</think>` that was never opened (chat templates
+//! open it in the prompt).
 //!
 //! Where a block ends is never guessed at the price of running half of it: a block that the length
 //! limit cut, or that could end at two places, is a [`Fault`] which the model is told.
 
 use std::collections::HashMap;
 
+use orcapack_tasks::near::nearest;
+
 use crate::model::Finish;
-use crate::team::schema::{Body, SPECS, Spec, THOUGHTS, field, key_of};
+use crate::team::fault::Fault;
+use crate::team::role::Role;
+use crate::team::schema::{Body, Spec, key_of, no_such_action};
+use crate::team::tag::{
+    NAME_BYTES_MAX, Open, closes, closing, indent_of, is_fence, is_ours, open_tag, thought_end,
+    thought_named,
+};
 
 /// Blocks of one answer. Ten tasks, their launch and their contexts fit in.
 pub const ACTIONS_MAX: usize = 32;
@@ -20,6 +28,9 @@ pub const ACTIONS_MAX: usize = 32;
 pub const BODY_BYTES_MAX: usize = 256 << 10;
 /// Of one answer, in bytes: more than the largest answers of any model.
 pub const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// Lines that are looked at in search of closing tags, all blocks together. Answers that are meant
+/// come nowhere near; those that are not would take time that grows with their square.
+const LINES_SEARCHED_MAX: usize = 4 << 20;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Block {
@@ -31,30 +42,21 @@ pub(crate) struct Block {
     pub body_line: usize,
 }
 
-/// Something in an answer that cannot be run, in the words that the model is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// 1 for the answer's first; 0 where it is the answer as a whole.
-    pub line: usize,
-    /// The action that it is about, or what stands in its place.
-    pub tag: String,
-    pub message: String,
-}
-
 /// The blocks of an answer in their order. A fault stands where its block would. There are at most
 /// [`ACTIONS_MAX`] and one more.
-pub(crate) fn blocks(text: &str, finish: Finish) -> Vec<Result<Block, Fault>> {
+pub(crate) fn blocks(text: &str, finish: Finish, role: Role) -> Vec<Result<Block, Fault>> {
     if text.len() > ANSWER_BYTES_MAX {
         let message = format!("it has {} bytes; at most {ANSWER_BYTES_MAX} are read", text.len());
         return vec![Err(Fault { line: 0, tag: String::new(), message })];
     }
     let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n");
-    let mut scanner = Scanner::new(&text, finish);
+    let mut scanner = Scanner::new(&text, finish, role);
     scanner.scan();
     scanner.found
 }
 
 struct Scanner<'t> {
+    role: Role,
     /// Of the line `at`, only what has not been read.
     lines: Vec<&'t str>,
     at: usize,
@@ -63,6 +65,9 @@ struct Scanner<'t> {
     in_fence: bool,
     /// Closing tags at line starts and line ends, in lower case, with their last line.
     closed: HashMap<String, usize>,
+    /// Tags that are not closed on what is left of a line.
+    not_on: HashMap<&'static str, usize>,
+    searched: usize,
     found: Vec<Result<Block, Fault>>,
 }
 
@@ -86,19 +91,30 @@ enum End {
 }
 
 impl<'t> Scanner<'t> {
-    fn new(text: &'t str, finish: Finish) -> Self {
+    fn new(text: &'t str, finish: Finish, role: Role) -> Self {
         let lines: Vec<&str> = text.split('\n').collect();
         let mut closed = HashMap::new();
         for (at, line) in lines.iter().enumerate() {
             for (start, mark) in line.match_indices("</") {
                 let after = line.get(start + mark.len()..).unwrap_or("");
-                if let Some((name, _)) = split_at_end(after) {
+                let end = after.bytes().take(NAME_BYTES_MAX).position(|byte| byte == b'>');
+                if let Some(name) = end.and_then(|end| after.get(..end)) {
                     closed.insert(name.trim_end().to_ascii_lowercase(), at);
                 }
             }
         }
         let is_cut = finish != Finish::Stop;
-        Self { lines, at: 0, is_cut, in_fence: false, closed, found: Vec::new() }
+        Self {
+            role,
+            lines,
+            at: 0,
+            is_cut,
+            in_fence: false,
+            closed,
+            not_on: HashMap::new(),
+            searched: 0,
+            found: Vec::new(),
+        }
     }
 
     fn scan(&mut self) {
@@ -211,12 +227,8 @@ impl<'t> Scanner<'t> {
         let name = open.name.to_ascii_lowercase();
         let last = self.closed.get(&name).copied().filter(|last| *last >= self.at);
         let is_meant = !self.in_fence && (last.is_some() || open.rest.trim().is_empty());
-        if is_meant {
-            let exist: Vec<&str> = SPECS.iter().map(|spec| spec.tag).collect();
-            let mut message = format!("there is no action `{}`", open.name);
-            if let Some(near) = orcapack_tasks::near::nearest(&name, exist) {
-                message.push_str(&format!("; did you mean `{near}`?"));
-            }
+        if is_meant && self.found.len() < ACTIONS_MAX {
+            let message = no_such_action(self.role, &name);
             self.refuse(self.at, open.name, message);
         }
         // Not behind its end: what stands in it was meant to be run, and the thoughts in it must
@@ -227,13 +239,12 @@ impl<'t> Scanner<'t> {
     /// The start of a tag, at the very end of an answer that was cut.
     fn half_tag(&mut self, line: &str) {
         let line = line.trim();
-        let is_last = self.lines.iter().skip(self.at + 1).all(|line| line.trim().is_empty());
-        if self.is_cut && is_last && line.starts_with('<') && !line.contains('>') {
-            self.refuse(
-                self.at,
-                "",
-                "the answer was cut at its length limit in the middle of a tag",
-            );
+        if !self.is_cut || !line.starts_with('<') || line.contains('>') {
+            return;
+        }
+        if self.lines.iter().skip(self.at + 1).all(|line| line.trim().is_empty()) {
+            let message = "the answer was cut at its length limit in the middle of a tag";
+            self.refuse(self.at, "", message);
         }
     }
 
@@ -317,9 +328,12 @@ impl<'t> Scanner<'t> {
     }
 
     /// The block's closing tag on the line of its opening tag.
-    fn one_line(&self, spec: &Spec, rest: &str) -> Option<(usize, usize)> {
+    fn one_line(&mut self, spec: &Spec, rest: &str) -> Option<(usize, usize)> {
+        if self.not_on.get(spec.tag) == Some(&self.at) {
+            return None;
+        }
         let mut from = 0;
-        while let Some((start, after)) = closing(rest.get(from..)?, spec.tag) {
+        while let Some((start, after)) = rest.get(from..).and_then(|r| closing(r, spec.tag)) {
             let behind = rest.get(from + after..)?.trim();
             let is_tag = open_tag(behind).is_some_and(|open| is_ours(open.name));
             if behind.is_empty() || is_tag || thought_end(behind).is_some() {
@@ -332,19 +346,21 @@ impl<'t> Scanner<'t> {
                 return Some((from - after + start, from));
             }
         }
+        self.not_on.insert(spec.tag, self.at);
         None
     }
 
     /// Where the block that opens on line `at` ends.
-    fn end(&self, spec: &'static Spec, open: &Open<'_>) -> End {
+    fn end(&mut self, spec: &'static Spec, open: &Open<'_>) -> End {
+        if self.searched > LINES_SEARCHED_MAX {
+            let message = "there are too many tags to tell where it ends".to_owned();
+            return End::Unknown(message, self.lines.len());
+        }
         let (ends, inner, limit) = self.marks(spec, open.indent);
         if let Some(last) = ends.last() {
             return self.closed_at(spec, &ends, &inner, *last);
         }
         let (Limit::Open(to) | Limit::Thought(to) | Limit::End(to)) = limit;
-        let is_blank = |from: usize| {
-            self.lines.iter().take(to).skip(from).all(|l| l.trim().is_empty() || is_fence(l))
-        };
         // At the end of a line, or deeper than it was opened.
         let late = (self.at + 1..to).rev().find_map(|at| {
             let line = self.lines.get(at)?.trim_end();
@@ -354,10 +370,9 @@ impl<'t> Scanner<'t> {
             let is_whole = before.contains(&format!("<{}>", spec.tag));
             (after == line.len() && !is_whole).then_some((at, start, after))
         });
-        if let Some((at, keep, after)) = late {
-            if is_blank(at + 1) || !self.is_cut || limit != Limit::End(to) {
-                return End::Closed { to: at + 1, keep: Some(keep), next: (at, after) };
-            }
+        // In an answer that was cut it may as well be a part of what the block writes.
+        if let Some((at, keep, after)) = late.filter(|_| !self.is_cut || limit != Limit::End(to)) {
+            return End::Closed { to: at + 1, keep: Some(keep), next: (at, after) };
         }
         match limit {
             Limit::End(_) if self.is_cut => {
@@ -378,19 +393,19 @@ impl<'t> Scanner<'t> {
                     line.starts_with("<") && close.starts_with(line)
                 };
                 let half = self.lines.iter().take(to).rposition(|line| !line.trim().is_empty());
-                match half.filter(|at| *at > self.at && self.lines.get(*at).is_some_and(is_half)) {
-                    Some(at) => End::Open(at),
-                    None => End::Open(to),
-                }
+                let half =
+                    half.filter(|at| *at > self.at && self.lines.get(*at).is_some_and(is_half));
+                End::Open(half.unwrap_or(to))
             }
         }
     }
 
     /// The lines below with closing tags of the block, those with opening tags that belong to its
     /// body, and what ends the search for them.
-    fn marks(&self, spec: &'static Spec, indent: usize) -> (Vec<usize>, Vec<usize>, Limit) {
+    fn marks(&mut self, spec: &'static Spec, indent: usize) -> (Vec<usize>, Vec<usize>, Limit) {
         let (mut ends, mut inner) = (Vec::new(), Vec::new());
         for (at, line) in self.lines.iter().enumerate().skip(self.at + 1) {
+            self.searched += 1;
             if indent_of(line) > indent {
                 continue;
             }
@@ -413,8 +428,8 @@ impl<'t> Scanner<'t> {
         (ends, inner, Limit::End(self.lines.len()))
     }
 
-    /// Whether an opening tag that was found in a block begins another one, rather than being a part
-    /// of what the block writes: it is followed by one of its fields.
+    /// Whether an opening tag that was found in a block begins another one, and is no part of what
+    /// the block writes: one of its fields follows, or nearly one.
     fn is_start(&self, spec: &Spec, open: &Open<'_>, at: usize) -> bool {
         if spec.body == Body::Plain {
             return true;
@@ -426,7 +441,9 @@ impl<'t> Scanner<'t> {
             rest => rest,
         };
         first.starts_with('{')
-            || key_of(first).is_some_and(|(key, _)| field(spec.fields(), key).is_some())
+            || key_of(first).is_some_and(|(key, _)| {
+                nearest(key, spec.fields().iter().map(|field| field.name)).is_some()
+            })
     }
 
     /// The end of a block whose closing tag stands at the start of one or several lines. In what it
@@ -446,11 +463,10 @@ impl<'t> Scanner<'t> {
             let after = closes(line.trim_start(), spec.tag).unwrap_or(0);
             (indent_of(line) + after, line)
         };
-        let is_blank = |at: usize| {
-            let (after, line) = behind(at);
+        let is_blank = |(after, line): (usize, &str)| {
             is_fence(line) || line.get(after..).unwrap_or("").trim().is_empty()
         };
-        if !(to..last).all(is_blank) {
+        if !(to..last).map(behind).all(is_blank) {
             let message = format!(
                 "it could end at line {} or at line {}; indent all that belongs to its body by \
                  two spaces below `key: |`",
@@ -481,81 +497,4 @@ impl<'t> Scanner<'t> {
             Some((at, tags.find_map(thought_end)?))
         })
     }
-}
-
-/// An opening tag at the start of a line.
-struct Open<'t> {
-    name: &'t str,
-    indent: usize,
-    has_attributes: bool,
-    /// `<tag/>`
-    is_empty: bool,
-    /// What follows it on its line.
-    rest: &'t str,
-}
-
-fn open_tag(line: &str) -> Option<Open<'_>> {
-    let tag = line.trim_start().strip_prefix('<')?;
-    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    let (name, after) = tag.split_at_checked(tag.find(|c| !is_name(c))?)?;
-    let (inside, rest) = split_at_end(after)?;
-    if !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
-        return None;
-    }
-    if !(inside.is_empty() || inside.starts_with([' ', '\t', '/'])) {
-        return None;
-    }
-    let attributes = inside.trim_end().trim_end_matches('/').trim();
-    Some(Open {
-        name,
-        indent: indent_of(line),
-        has_attributes: !attributes.is_empty(),
-        is_empty: inside.trim_end().ends_with('/'),
-        rest,
-    })
-}
-
-/// What stands before and behind the `>` of a tag. A tag has a bound, so that a text of open ones
-/// is read in linear time.
-fn split_at_end(text: &str) -> Option<(&str, &str)> {
-    const TAG_BYTES_MAX: usize = 512;
-    let end = text.bytes().take(TAG_BYTES_MAX).position(|byte| byte == b'>')?;
-    Some((text.get(..end)?, text.get(end + 1..)?))
-}
-
-/// The first `</name>` of a text: where it begins and where it ends.
-fn closing(text: &str, name: &str) -> Option<(usize, usize)> {
-    text.match_indices("</").find_map(|(start, _)| {
-        let after = closes(text.get(start..)?, name)?;
-        Some((start, start + after))
-    })
-}
-
-/// The end of the `</name>` that a text begins with.
-fn closes(text: &str, name: &str) -> Option<usize> {
-    let after = text.strip_prefix("</")?;
-    let (found, _) = split_at_end(after)?;
-    found.trim_end().eq_ignore_ascii_case(name).then_some(2 + found.len() + 1)
-}
-
-/// What follows a closing tag of thoughts that the text begins with.
-fn thought_end(text: &str) -> Option<&str> {
-    THOUGHTS.iter().find_map(|name| text.get(closes(text, name)?..))
-}
-
-fn thought_named(name: &str) -> Option<&'static str> {
-    THOUGHTS.into_iter().find(|thought| thought.eq_ignore_ascii_case(name))
-}
-
-fn is_ours(name: &str) -> bool {
-    Spec::of_tag(name).is_some() || thought_named(name).is_some()
-}
-
-pub(crate) fn is_fence(line: &str) -> bool {
-    let line = line.trim();
-    line.starts_with("```") || line.starts_with("~~~")
-}
-
-pub(crate) fn indent_of(line: &str) -> usize {
-    line.len() - line.trim_start_matches([' ', '\t']).len()
 }

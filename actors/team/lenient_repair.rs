@@ -9,9 +9,9 @@ use std::borrow::Cow;
 
 use orcapack_tasks::near::nearest;
 
-use crate::team::grammar::indent_of;
 use crate::team::lenient_yaml::{BodyFault, Node, Parsed, Value, flow, shortened};
 use crate::team::schema::{Field, Kind, field, key_of};
+use crate::team::tag::indent_of;
 
 struct Line<'b> {
     number: usize,
@@ -24,10 +24,9 @@ pub(crate) fn repair(fields: &[Field], body: &str, line: usize) -> Parsed {
     let lines = body.strip_suffix('\n').unwrap_or(body).split('\n').zip(line..);
     let mut lines: Vec<Line<'_>> =
         lines.map(|(text, number)| Line { number, text: Cow::Borrowed(text) }).collect();
-    if let Some(first) = lines.iter().position(|line| !is_blank(line)) {
-        if lines.get(first).is_some_and(|line| line.text.trim() == "---") {
-            lines.drain(..=first);
-        }
+    let first = lines.iter().position(|line| !is_blank(line)).unwrap_or(0);
+    if lines.get(first).is_some_and(|line| line.text.trim() == "---") {
+        lines.drain(..=first);
     }
     Ok(Node { line, value: Value::Map(mapping(fields, &lines)?) })
 }
@@ -132,10 +131,10 @@ fn text(
     for line in stray {
         if let Some((key, _)) = key_of(&line.text) {
             let name = field.name;
-            let message = match super::schema::field(fields, key) {
-                Some(_) => format!("`{key}` is there twice"),
-                None => unknown_field(fields, key),
-            };
+            if super::schema::field(fields, key).is_some() {
+                return Err(BodyFault::new(line.number, format!("`{key}` is there twice")));
+            }
+            let message = unknown_field(fields, key);
             let hint =
                 format!("; if it belongs to `{name}`, write `{name}: |` and indent all of it");
             return Err(BodyFault::new(line.number, message + &hint));
@@ -149,6 +148,15 @@ fn text(
             "the text after `{}: {}` must begin on the next line, indented by two spaces",
             field.name,
             value.chars().next().unwrap_or('|')
+        );
+        return Err(BodyFault::new(number, message));
+    }
+    let first = below.iter().map(|line| line.text.trim()).find(|line| !line.is_empty());
+    if value.is_empty() && first.is_some_and(|line| line == "-" || line.starts_with("- ")) {
+        let message = format!(
+            "`{0}` is text, found a list; write `{0}: |` and the text below it, indented by two \
+             spaces",
+            field.name
         );
         return Err(BodyFault::new(number, message));
     }
@@ -273,10 +281,9 @@ fn closing_quote(inside: &str, quote: char) -> Option<usize> {
     while let Some((at, c)) = chars.next() {
         if c == '\\' && quote == '"' {
             chars.next();
-        } else if c == quote {
-            if quote == '"' || chars.next_if(|(_, next)| *next == '\'').is_none() {
-                return Some(at);
-            }
+        } else if c == quote && (quote == '"' || chars.next_if(|(_, next)| *next == '\'').is_none())
+        {
+            return Some(at);
         }
     }
     None
@@ -415,7 +422,10 @@ fn items(key: &str, fields: &[Field], value: &str, number: usize, below: &[Line<
         let item =
             line.text.trim_start().strip_prefix('-').filter(|_| indent_of(&line.text) <= dash);
         let item = item.filter(|item| item.starts_with([' ', '\t']));
-        item.and_then(key_of).is_some_and(|(key, _)| field(fields, key).is_some())
+        item.is_some_and(|item| {
+            let is_known = key_of(item).is_some_and(|(key, _)| field(fields, key).is_some());
+            is_known || item.trim_start().starts_with('{')
+        })
     };
     let mut list: Vec<(usize, Vec<Line<'_>>)> = Vec::new();
     for line in below {
@@ -439,9 +449,10 @@ fn items(key: &str, fields: &[Field], value: &str, number: usize, below: &[Line<
         );
         return Err(BodyFault::new(first.number, message));
     }
-    let list = list
-        .into_iter()
-        .map(|(line, lines)| Ok(Node { line, value: Value::Map(mapping(fields, &lines)?) }));
+    let list = list.into_iter().map(|(line, lines)| match in_brackets("", line, &lines) {
+        Some(parsed) => parsed,
+        None => Ok(Node { line, value: Value::Map(mapping(fields, &lines)?) }),
+    });
     Ok(Node { line: number, value: Value::List(list.collect::<Result<_, BodyFault>>()?) })
 }
 

@@ -1,5 +1,5 @@
-//! The body of a block, read into a tree: as YAML (1.2's booleans) or JSON, and where it is neither,
-//! as what its writer meant.
+//! The body of a block, read into a tree: as YAML (1.2's booleans) or JSON, and where it is
+//! neither, as what its writer meant.
 //!
 //! A body has up to two readings. The strict one is a parser's. The other knows the fields of its
 //! action, and is in [`lenient_repair`](super::lenient_repair). Whoever makes an action of a tree
@@ -7,12 +7,12 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 
-use crate::team::grammar::is_fence;
 use crate::team::lenient_repair;
 use crate::team::schema::{Field, Kind, field, key_of};
+use crate::team::tag::is_fence;
 
 /// Values inside of values. Actions have lists of mappings: 3 levels.
 const DEPTH_MAX: usize = 16;
@@ -109,7 +109,15 @@ fn is_text(fields: &[Field], key: &str) -> bool {
 }
 
 fn strict(body: &str, line: usize) -> Parsed {
-    let options = serde_saphyr::options! { strict_booleans: true };
+    // Nothing in an action needs aliases, and a deep one would be a stack that overflows.
+    let options = serde_saphyr::options! {
+        strict_booleans: true,
+        budget: serde_saphyr::budget! {
+            max_depth: DEPTH_MAX,
+            flow_nesting_limit: DEPTH_MAX,
+            max_aliases: 0,
+        },
+    };
     let root: Result<Spanned<Value>, _> = serde_saphyr::from_str_with_options(body, options);
     match root {
         Ok(root) => {
@@ -197,16 +205,6 @@ impl Value {
             Self::Map(_) => "a mapping".to_owned(),
         }
     }
-
-    fn depth(&self) -> usize {
-        match self {
-            Self::List(items) => 1 + items.iter().map(|i| i.value.depth()).max().unwrap_or(0),
-            Self::Map(entries) => {
-                1 + entries.iter().map(|(_, v)| v.value.depth()).max().unwrap_or(0)
-            }
-            _ => 0,
-        }
-    }
 }
 
 /// The beginning of a text, in one line.
@@ -272,7 +270,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut items = Vec::new();
         while let Some(item) = access.next_element::<Spanned<Value>>()? {
-            items.push(node(item)?);
+            items.push(node(item));
         }
         Ok(Value::List(items))
     }
@@ -280,16 +278,12 @@ impl<'de> Visitor<'de> for ValueVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut entries: Vec<(String, Node)> = Vec::new();
         while let Some((key, value)) = access.next_entry::<String, Spanned<Value>>()? {
-            entries.push((key, node(value)?));
+            entries.push((key, node(value)));
         }
         Ok(Value::Map(entries))
     }
 }
 
-fn node<E: Error>(spanned: Spanned<Value>) -> Result<Node, E> {
-    let node = Node { line: line_of(&spanned), value: spanned.value };
-    match node.value.depth() < DEPTH_MAX {
-        true => Ok(node),
-        false => Err(E::custom("values are nested too deep")),
-    }
+fn node(spanned: Spanned<Value>) -> Node {
+    Node { line: line_of(&spanned), value: spanned.value }
 }

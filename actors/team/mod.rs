@@ -27,6 +27,7 @@ pub mod stage;
 
 #[cfg(test)]
 mod corpus_tests;
+pub mod fault;
 mod fields;
 pub mod grammar;
 mod lenient_repair;
@@ -35,6 +36,7 @@ pub mod read_action;
 #[cfg(test)]
 mod round_trip_tests;
 mod schema;
+mod tag;
 pub mod write_action;
 
 pub mod bash;

@@ -13,8 +13,9 @@ use crate::team::action::{
     MAX_TURNS_MAX, METADATA_PATHS_MAX, OrchestratorAction, PARALLEL_MAX, ReadFile, Report,
     ReportedContext, Scratchpad, Search, SubagentAction, Todo, TodoOperation, Tool,
 };
+use crate::team::fault::Fault;
 use crate::team::fields::{Fields, Read, first};
-use crate::team::grammar::{Block, Fault, blocks};
+use crate::team::grammar::{Block, blocks};
 use crate::team::lenient_yaml::{BodyFault, readings};
 use crate::team::role::{Role, SubagentKind};
 use crate::team::schema::{Body, tags_of};
@@ -42,23 +43,22 @@ pub struct Reading<A> {
 impl<A> Reading<A> {
     /// What the model is told of its faults; `None` where there are none.
     pub fn complaint(&self) -> Option<String> {
-        let first = self.faults.first()?;
+        if self.faults.is_empty() {
+            return None;
+        }
         let mut text = String::new();
         for fault in &self.faults {
             let _ = writeln!(text, "{fault}");
         }
-        let before = match self.actions.len() {
-            0 => "Nothing of this answer was run".to_owned(),
-            1 => "The action before it was run".to_owned(),
-            count => format!("The {count} actions before it were run"),
+        let _ = match self.actions.len() {
+            0 => write!(text, "Nothing of this answer was run."),
+            1 => write!(text, "The action before that was run, and nothing behind it."),
+            count => write!(text, "The {count} actions before that were run, and nothing behind."),
         };
-        let behind = match self.skipped {
-            0 => String::new(),
-            1 => "; the one behind it was not".to_owned(),
-            count => format!("; the {count} behind it were not"),
-        };
-        let place = if first.line == 0 { "" } else { " (in order, up to the first fault)" };
-        let _ = write!(text, "{before}{behind}{place}. Send the rest again, put right.");
+        text.push_str(match self.skipped {
+            0 => " Send it again, put right.",
+            _ => " Send it again, put right, with those that should follow.",
+        });
         Some(text)
     }
 }
@@ -89,7 +89,7 @@ where
     A: OfPlain,
 {
     let mut reading = Reading { actions: Vec::new(), faults: Vec::new(), skipped: 0 };
-    for block in blocks(answer, finish) {
+    for block in blocks(answer, finish, role) {
         match block.and_then(|block| one(role, &block, &make)) {
             Ok(action) if reading.faults.is_empty() => reading.actions.push(action),
             Ok(_) => reading.skipped += 1,
@@ -147,12 +147,12 @@ fn not_of(role: Role, tag: &str) -> String {
         (_, "add_context") => "give contexts in your `report`",
         _ => "say in your `report` what others should do",
     };
-    let whose = match role {
-        Role::Orchestrator => "an orchestrator's",
-        Role::Explorer => "an explorer's",
-        Role::Coder => "a coder's",
+    let who = match role {
+        Role::Orchestrator => "an orchestrator",
+        Role::Explorer => "an explorer",
+        Role::Coder => "a coder",
     };
-    format!("it is not {whose} action, which may use {may}; {instead}")
+    format!("{who} may not use it, only {may}; {instead}")
 }
 
 /// The orchestrator's actions.

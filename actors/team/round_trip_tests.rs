@@ -197,7 +197,7 @@ fn read_by_all(text: &str) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
     fn a_coders_actions_are_read_back(actions in vec(coder(), 1..5)) {
@@ -213,17 +213,6 @@ proptest! {
         let reading = read_action::orchestrator(&text, Finish::Stop);
         prop_assert_eq!(&reading.faults, &[], "{}", text);
         prop_assert_eq!(reading.actions, actions, "{}", text);
-    }
-
-    /// What is cut off is either whole or not run: no action that was not meant.
-    #[test]
-    fn an_answer_cut_anywhere_gives_a_beginning_of_its_actions(actions in vec(coder(), 1..4)) {
-        let text: String = actions.iter().map(write_action::coder).collect();
-        for (end, _) in text.char_indices() {
-            let reading = read_action::coder(&text[..end], Finish::Length);
-            let count = reading.actions.len();
-            prop_assert_eq!(&reading.actions, &actions[..count], "{}", &text[..end]);
-        }
     }
 
     #[test]
@@ -252,6 +241,22 @@ proptest! {
         pieces in vec(prop::sample::select([PIECES, TAGS].concat()), 0..60),
     ) {
         read_by_all(&pieces.concat());
+    }
+}
+
+proptest! {
+    // Each case reads its answer once for each of its characters.
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    /// What is cut off is either whole or not run: no action that was not meant.
+    #[test]
+    fn an_answer_cut_anywhere_gives_a_beginning_of_its_actions(actions in vec(coder(), 1..4)) {
+        let text: String = actions.iter().map(write_action::coder).collect();
+        for (end, _) in text.char_indices() {
+            let reading = read_action::coder(&text[..end], Finish::Length);
+            let count = reading.actions.len();
+            prop_assert_eq!(&reading.actions, &actions[..count], "{}", &text[..end]);
+        }
     }
 }
 
@@ -332,13 +337,11 @@ fn large_and_hostile_answers_are_read_soon() {
             "</think>",
             "<todo>\noperations:\n",
         ] {
-            let text = head.to_owned() + &piece.repeat((128 << 10) / piece.len());
+            let text = head.to_owned() + &piece.repeat((32 << 10) / piece.len());
             let began = Instant::now();
             is_bounded(&read_action::coder(&text, Finish::Stop));
             let took = began.elapsed();
-            if took > Duration::from_millis(200) {
-                eprintln!("SLOW {head:?} {piece:?}: {took:?}");
-            }
+            assert!(took < Duration::from_secs(10), "{head:?} {piece:?}: {took:?}");
         }
     }
 }
@@ -346,14 +349,23 @@ fn large_and_hostile_answers_are_read_soon() {
 #[test]
 fn what_is_too_large_is_refused() {
     let reading = read_action::coder(&"x".repeat(ANSWER_BYTES_MAX + 1), Finish::Stop);
-    insta::assert_snapshot!(reading.complaint().unwrap(), @"");
+    insta::assert_snapshot!(reading.complaint().unwrap(), @r"
+    your answer: it has 1048577 bytes; at most 1048576 are read
+    Nothing of this answer was run. Send it again, put right.
+    ");
 
     let cmd = "x".repeat(BODY_BYTES_MAX);
     let reading = read_action::coder(&format!("<bash>\ncmd: {cmd}\n</bash>"), Finish::Stop);
-    insta::assert_snapshot!(reading.complaint().unwrap(), @"");
+    insta::assert_snapshot!(reading.complaint().unwrap(), @r"
+    line 1, `bash`: its body has 262150 bytes, at most 262144 are read
+    Nothing of this answer was run. Send it again, put right.
+    ");
 
     let many = "<bash>\ncmd: ls\n</bash>\n".repeat(ACTIONS_MAX + 1);
     let reading = read_action::coder(&many, Finish::Stop);
     assert_eq!(reading.actions.len(), ACTIONS_MAX);
-    insta::assert_snapshot!(reading.complaint().unwrap(), @"");
+    insta::assert_snapshot!(reading.complaint().unwrap(), @r"
+    line 97: an answer may hold at most 32 actions
+    The 32 actions before that were run, and nothing behind. Send it again, put right.
+    ");
 }

@@ -1,6 +1,8 @@
 //! The names of the grammar: which tags there are, which fields the body of each has, and who may
 //! use them.
 
+use orcapack_tasks::near::nearest;
+
 use crate::team::role::Role;
 
 /// One kind of action, as models write it.
@@ -118,6 +120,20 @@ pub(crate) fn tags_of(role: Role) -> &'static [&'static str] {
             &["bash", "file", "search", "write_temp_script", "todo", "scratchpad", "report"]
         }
     }
+}
+
+/// Of a tag that is none: what there is, and what was meant.
+pub(crate) fn no_such_action(role: Role, tag: &str) -> String {
+    let exist = tags_of(role);
+    let words = |tag: &str| {
+        let mut words: Vec<String> = tag.split(['_', '-']).map(str::to_owned).collect();
+        words.sort_unstable();
+        words
+    };
+    let same = || exist.iter().copied().find(|exists| words(exists) == words(tag));
+    let near = nearest(tag, exist.iter().copied()).or_else(same);
+    let near = near.map_or(String::new(), |near| format!(", did you mean `{near}`?"));
+    format!("there is no such action{near} (actions: {})", exist.join(", "))
 }
 
 impl Spec {
