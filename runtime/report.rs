@@ -188,7 +188,9 @@ mod tests {
             rollout.note = Some(evil.to_owned());
             for agent in &mut rollout.agents {
                 let AgentSummary { task, title, model, ended, message, .. } = agent;
-                [task, title, model, ended, message].map(|text| *text = evil.to_owned());
+                for text in [task, title, model, ended, message] {
+                    *text = evil.to_owned();
+                }
             }
             rollout.trajectory = Some(format!("javascript:alert(3)//{evil}"));
             if let Outcome::InfrastructureFailure { message, .. } = &mut rollout.outcome {
