@@ -84,19 +84,25 @@ fn free_path(file: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Each task, and what is tried on which.
-fn trials(set: &DataSet) -> (Vec<Arc<Task>>, Vec<(Arc<Task>, TrialKind)>) {
+/// What is tried, on which task; a rollout each.
+struct Planned {
+    task: Arc<Task>,
+    kind: TrialKind,
+}
+
+fn trials(set: &DataSet) -> (Vec<Arc<Task>>, Vec<Planned>) {
     let tasks: Vec<Arc<Task>> = set.tasks.iter().cloned().map(Arc::new).collect();
     let of = |task: &Arc<Task>| {
         let task = task.clone();
-        admission::trials(&task).into_iter().map(move |kind| (task.clone(), kind))
+        let kinds = admission::trials(&task).into_iter();
+        kinds.map(move |kind| Planned { task: task.clone(), kind })
     };
     let trials = tasks.iter().flat_map(of).collect();
     (tasks, trials)
 }
 
-fn rollouts(trials: &[(Arc<Task>, TrialKind)]) -> Vec<Rollout> {
-    let rollout = |(task, kind): &(Arc<Task>, TrialKind)| Rollout {
+fn rollouts(trials: &[Planned]) -> Vec<Rollout> {
+    let rollout = |Planned { task, kind }: &Planned| Rollout {
         task: task.clone(),
         agent: Solver::Trial(kind.clone()),
     };
@@ -129,14 +135,10 @@ async fn try_all(
 }
 
 /// `trials` are by rollout id.
-fn judge(
-    tasks: &[Arc<Task>],
-    trials: &[(Arc<Task>, TrialKind)],
-    results: Vec<ResultRow>,
-) -> Vec<Checked> {
+fn judge(tasks: &[Arc<Task>], trials: &[Planned], results: Vec<ResultRow>) -> Vec<Checked> {
     let mut done: Vec<(&Arc<Task>, Trial)> = Vec::with_capacity(results.len());
     for result in results {
-        if let Some((task, kind)) = trials.get(result.rollout as usize) {
+        if let Some(Planned { task, kind }) = trials.get(result.rollout as usize) {
             done.push((task, Trial { kind: kind.clone(), outcome: result.outcome }));
         }
     }

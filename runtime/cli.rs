@@ -228,9 +228,9 @@ fn eval_help() -> String {
          orcapack eval -d tasks --dry-run > eval.toml    all settings, to be edited\n\n\
          The run directory runs/NAME holds the effective configuration, the ledger (SQLite),\n\
          trajectories, metrics, logs and report.html.\n\n\
-         Models: openai (any server of its protocol), vllm, sglang, anthropic, replay; -m gives all\n\
-         roles one, tables [models.NAME] and [team.roles] of a configuration give each its own.\n\
-         Keys are ${{OPENAI_API_KEY}}, ${{ANTHROPIC_API_KEY}}, or what api_key names; see README.md.\n\n{}",
+         Models: openai (any server of its protocol), vllm, sglang, anthropic, replay. -m gives\n\
+        all roles one; tables [models.NAME] and [team.roles] of a file give each its own. Keys\n\
+        are $OPENAI_API_KEY, $ANTHROPIC_API_KEY, or what api_key names; see README.md.\n\n{}",
         Exit::table()
     )
 }

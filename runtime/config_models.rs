@@ -134,7 +134,6 @@ impl ModelConfig {
             EndpointKind::Anthropic => None,
             _ => section.opt_u64("seed", 0..=i64::MAX as u64).or(base.sampling.seed),
         };
-        let extra = section.json_map("extra");
         Self {
             kind,
             model,
@@ -147,7 +146,7 @@ impl ModelConfig {
                 top_p: section.opt_f64("top_p", 0.0..=1.0).or(base.sampling.top_p),
                 seed,
             },
-            extra: if section.has("extra") { extra } else { base.extra },
+            extra: extra(section, base.extra),
             try_timeout: section.duration_sec_or(
                 "try_timeout_sec",
                 base.try_timeout,
@@ -243,6 +242,11 @@ fn key(section: &Section<'_>) -> Option<KeySource> {
 fn is_variable(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+fn extra(section: &Section<'_>, base: Map<String, Value>) -> Map<String, Value> {
+    let given = section.json_map("extra");
+    if section.has("extra") { given } else { base }
 }
 
 fn in_flight(section: &Section<'_>, base: usize) -> usize {

@@ -37,8 +37,8 @@ pub struct Place {
 /// An action by its tag, and its parameters.
 pub type Call = (String, Extra);
 
-/// Adds a team's work on one step of the task to the attempt's trajectory. `calls` reads the actions
-/// out of an answer, in their order.
+/// Adds a team's work on one step of the task to the attempt's trajectory. `calls` reads the
+/// actions out of an answer, in their order.
 pub fn append(
     root: &mut Trajectory,
     instruction: &str,
@@ -248,7 +248,8 @@ fn line(figures: &AgentFigures) -> String {
     let indent = if figures.parent.is_some() { "  " } else { "" };
     let title = if title.is_empty() { String::new() } else { format!(" \"{title}\"") };
     format!(
-        "{indent}{role} {}{title}: {} after {turns} turns of {model}, {} tokens{cost}, {:.1} to {:.1} s",
+        "{indent}{role} {}{title}: {} after {turns} turns of {model}, {} tokens{cost}, \
+         {:.1} to {:.1} s",
         agent.0,
         figures.end.as_str(),
         spent.tokens(),

@@ -9,13 +9,17 @@ use orcapack_tasks::grading::is_pass;
 use orcapack_tasks::outcome::{AgentFailure, Outcome};
 use serde::Serialize;
 
+use crate::report_team::Tree;
 use crate::summary::{Failure, RolloutSummary, RunInfo, RunSummary, TaskSummary, Totals};
-use crate::table;
+use crate::summary_team::{RoleSummary, Spent};
+use crate::{table, table_team};
 
 /// Rows of the rollout table; the ledger has all of them. A browser sorts so many without a pause.
 const ROLLOUTS_MAX: usize = 2000;
 /// Different failure messages.
 const MESSAGES_MAX: usize = 50;
+/// Rollouts whose team is shown, agent by agent.
+const TREES_MAX: usize = 200;
 
 /// The whole file.
 ///
@@ -30,6 +34,8 @@ pub fn render(summary: &RunSummary) -> Result<String, minijinja::Error> {
     environment.add_filter("percent", table::percent);
     environment.add_filter("seconds", table::seconds);
     environment.add_filter("bytes", table::bytes);
+    environment.add_filter("tokens", table_team::tokens);
+    environment.add_filter("dollars", table_team::dollars);
     environment.add_filter("per", |part: f64, whole: f64| {
         // Of a bar, for CSS: never NaN, never more than the whole.
         let share = if whole > 0.0 { (100.0 * part / whole).clamp(0.0, 100.0) } else { 0.0 };
@@ -53,13 +59,19 @@ struct View<'a> {
     failures_left_out: usize,
     rollouts: Vec<Row<'a>>,
     rollouts_left_out: usize,
+    /// What teams used, by role; empty without any.
+    roles: &'a [RoleSummary],
+    /// The sum of that.
+    team: Spent,
+    trees: Vec<Tree<'a>>,
+    trees_left_out: usize,
 }
 
 #[derive(Serialize)]
-struct Row<'a> {
-    rollout: &'a RolloutSummary,
+pub(crate) struct Row<'a> {
+    pub rollout: &'a RolloutSummary,
     /// Also the CSS class.
-    ending: &'static str,
+    pub ending: &'static str,
     label: String,
     reward: Option<f64>,
     note: &'a str,
@@ -78,8 +90,28 @@ impl<'a> View<'a> {
         let mut failures = summary.failures();
         let failures_left_out = failures.len().saturating_sub(MESSAGES_MAX);
         failures.truncate(MESSAGES_MAX);
+        let mut trees: Vec<_> =
+            summary.rollouts.iter().filter_map(|rollout| Tree::of(Row::of(rollout))).collect();
+        let trees_left_out = trees.len().saturating_sub(TREES_MAX);
+        if trees_left_out > 0 {
+            trees.sort_by_key(|tree| tree.row.ending == "passed");
+            trees.truncate(TREES_MAX);
+        }
         let RunSummary { run, totals, tasks, .. } = summary;
-        Self { run, totals, tasks, failures, failures_left_out, rollouts: rows, rollouts_left_out }
+        let team = Spent::sum(totals.roles.iter().map(|role| &role.spent));
+        Self {
+            run,
+            totals,
+            tasks,
+            failures,
+            failures_left_out,
+            rollouts: rows,
+            rollouts_left_out,
+            roles: &totals.roles,
+            team,
+            trees,
+            trees_left_out,
+        }
     }
 }
 
@@ -112,12 +144,16 @@ fn agent_label(failure: AgentFailure) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::summary::tests::sample;
+    use crate::summary::tests::{sample, sample_of_teams};
+    use crate::summary_team::AgentSummary;
 
     #[test]
     fn a_report_has_its_figures_and_needs_nothing_else() {
-        let html = render(&sample()).unwrap();
+        let html = render(&sample_of_teams()).unwrap();
         for part in [
+            "Look around",
+            "15.0k",
+            "$3.75",
             "50.0%",
             "fix-permissions",
             "12 min 00 s",
@@ -134,7 +170,7 @@ mod tests {
     #[test]
     fn no_text_from_outside_becomes_markup() {
         let evil = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>&lt;</pre>{{ 7*7 }}";
-        let mut summary = sample();
+        let mut summary = sample_of_teams();
         summary.run.name = evil.to_owned();
         summary.run.dataset = evil.to_owned();
         summary.run.agent = evil.to_owned();
@@ -150,13 +186,19 @@ mod tests {
         for rollout in &mut summary.rollouts {
             rollout.task = evil.to_owned();
             rollout.note = Some(evil.to_owned());
+            for agent in &mut rollout.agents {
+                let AgentSummary { task, title, model, ended, message, .. } = agent;
+                for text in [task, title, model, ended, message] {
+                    *text = evil.to_owned();
+                }
+            }
             rollout.trajectory = Some(format!("javascript:alert(3)//{evil}"));
             if let Outcome::InfrastructureFailure { message, .. } = &mut rollout.outcome {
                 *message = evil.to_owned();
             }
         }
         let html = render(&summary).unwrap();
-        let plain = render(&sample()).unwrap();
+        let plain = render(&sample_of_teams()).unwrap();
         let count = |text: &str, what: &str| text.matches(what).count();
         for mark in ["<script", "</script", "</pre", "href=\"javascript"] {
             assert_eq!(count(&html, mark), count(&plain, mark), "{mark}");
@@ -180,6 +222,42 @@ mod tests {
         let not_passed = view.rollouts.iter().filter(|row| row.ending != "passed").count();
         assert_eq!(not_passed, 4);
         assert!(render(&summary).unwrap().contains("1996 more"));
+    }
+
+    #[test]
+    fn teams_are_shown_agent_by_agent_within_bounds_and_it_says_so() {
+        let mut summary = sample_of_teams();
+        let passed = summary.rollouts[0].clone();
+        let agent = passed.agents[1].clone();
+        summary.rollouts[2].agents.extend((3..100).map(|number| AgentSummary {
+            agent: number,
+            began_sec: 4.0,
+            ended_sec: 3.0,
+            ..agent.clone()
+        }));
+        summary
+            .rollouts
+            .extend((10..300).map(|rollout| RolloutSummary { rollout, ..passed.clone() }));
+        let view = View::of(&summary);
+        assert_eq!((view.trees.len(), view.trees_left_out), (TREES_MAX, 94));
+        assert_eq!(view.trees[0].row.rollout.rollout, 2, "what did not pass comes first");
+        assert_eq!((view.trees[0].agents.len(), view.trees[0].agents_left_out), (60, 40));
+        let html = render(&summary).unwrap();
+        assert!(html.contains("94 more teams") && html.contains("40 more agents"));
+        let widths = view.trees[0].agents.iter().map(|leaf| leaf.width);
+        assert!(widths.into_iter().all(|width| (0.0..=100.0).contains(&width)));
+        assert!(!render(&sample()).unwrap().contains("Teams"), "only where there are any");
+    }
+
+    #[test]
+    fn a_tree_is_of_the_last_attempt() {
+        let summary = sample_of_teams();
+        let twice = summary.rollouts.iter().find(|rollout| rollout.attempts == 2).unwrap();
+        let tree = Tree::of(Row::of(twice)).unwrap();
+        assert_eq!((twice.agents.len(), tree.agents.len()), (6, 3));
+        let bars: Vec<_> = tree.agents.iter().map(|leaf| (leaf.left, leaf.width)).collect();
+        assert_eq!(bars, [(0.0, 100.0), (20.0, 30.0), (20.0, 70.0)]);
+        assert!(Tree::of(Row::of(&sample().rollouts[0])).is_none());
     }
 
     #[test]

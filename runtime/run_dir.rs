@@ -162,7 +162,8 @@ fn team_kind(config: &EvalConfig) -> BTreeMap<String, String> {
         let keys = keys.ok();
         let keys = keys.iter().filter_map(serde_json::Value::as_object).flatten();
         for (key, value) in keys.filter(|(key, _)| !FREE.contains(&key.as_str())) {
-            kind.insert(format!("{section}.{key}"), value.to_string());
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            kind.insert(format!("{section}.{key}"), text);
         }
     };
     put("team", serde_json::to_value(&config.team));

@@ -6,26 +6,29 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use orcapack_tasks::outcome::FailureClass;
 
 use crate::summary::{PhaseSeconds, RunSummary, Share, TaskSummary};
+use crate::table_team;
 
 /// The figures, then one line per task, at most `width` columns wide; the last line ends with a
 /// line feed.
 pub fn render(summary: &RunSummary, width: u16) -> String {
+    let columns = Columns::of(summary, width);
     let mut table = Table::new();
     table
         .load_style(presets::UTF8_HORIZONTAL_ONLY)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_width(width)
-        .set_header(header(width));
+        .set_header(header(columns));
     table.style_mut().row_separator = presets::NOTHING.row_separator;
     for task in &summary.tasks {
-        table.add_row(row(task, width));
+        table.add_row(row(task, columns));
     }
-    for numeric in 1..header(width).len() - 1 {
+    for numeric in 1..header(columns).len() - 1 {
         if let Some(column) = table.column_mut(numeric) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
     let mut lines = head(summary);
+    lines.extend(table_team::roles(&summary.totals.roles, width));
     lines.push(table.trim_fmt());
     lines.extend(failures(summary));
     lines.join("\n") + "\n"
@@ -62,7 +65,7 @@ pub fn counts(counts: &BTreeMap<FailureClass, u64>) -> String {
     if parts.is_empty() { dash() } else { parts.join(", ") }
 }
 
-fn dash() -> String {
+pub(crate) fn dash() -> String {
     "–".to_owned()
 }
 
@@ -116,23 +119,38 @@ fn head(summary: &RunSummary) -> Vec<String> {
     lines
 }
 
-/// What a table must be wide to have a column for each phase.
-const PHASES_WIDTH: u16 = 110;
-
-/// Seconds are means over the task's rollouts; `agent` is its commands and its model.
-fn header(width: u16) -> Vec<&'static str> {
-    let seconds: &[&str] = match width {
-        PHASES_WIDTH.. => &["queue", "image", "create", "agent", "grade", "clean-up"],
-        _ => &["s / rollout"],
-    };
-    [&["task", "passed", "reward"], seconds, &["failures"]].concat()
+/// Which groups of columns there is room for.
+#[derive(Clone, Copy)]
+struct Columns {
+    /// One for each phase, instead of one for all.
+    phases: bool,
+    /// What a team used.
+    team: bool,
 }
 
-fn row(task: &TaskSummary, width: u16) -> Vec<String> {
+impl Columns {
+    fn of(summary: &RunSummary, width: u16) -> Self {
+        let team = !summary.totals.roles.is_empty();
+        Self { phases: width >= if team { 140 } else { 110 }, team: team && width >= 90 }
+    }
+}
+
+/// Seconds, turns, tokens and cost are means over the task's rollouts; `agent` is its commands and
+/// its model.
+fn header(columns: Columns) -> Vec<&'static str> {
+    let team: &[&str] = if columns.team { &["turns", "tokens", "cost"] } else { &[] };
+    let seconds: &[&str] = match columns.phases {
+        true => &["queue", "image", "create", "agent", "grade", "clean-up"],
+        false => &["s / rollout"],
+    };
+    [&["task", "passed", "reward"], team, seconds, &["failures"]].concat()
+}
+
+fn row(task: &TaskSummary, columns: Columns) -> Vec<String> {
     let PhaseSeconds { queue, image, create, exec, model, grade, cleanup } = task.phases;
-    let seconds = match width {
-        PHASES_WIDTH.. => vec![queue, image, create, exec + model, grade, cleanup],
-        _ => vec![task.phases.total()],
+    let seconds = match columns.phases {
+        true => vec![queue, image, create, exec + model, grade, cleanup],
+        false => vec![task.phases.total()],
     };
     let mean = |seconds: f64| match task.ended {
         0 => dash(),
@@ -143,6 +161,9 @@ fn row(task: &TaskSummary, width: u16) -> Vec<String> {
         format!("{} of {}", task.passed, task.graded),
         task.mean_reward.map_or_else(dash, |reward| format!("{reward:.3}")),
     ];
+    if columns.team {
+        row.extend(table_team::means(task.spent.as_ref(), task.ended));
+    }
     row.extend(seconds.into_iter().map(mean));
     row.push(counts(&task.failures));
     row
@@ -174,12 +195,15 @@ fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::summary::tests::sample;
+    use crate::summary::tests::{sample, sample_of_teams};
 
     #[test]
     fn the_table_of_a_run() {
         insta::assert_snapshot!("wide", render(&sample(), 120));
         insta::assert_snapshot!("narrow", render(&sample(), 80));
+        insta::assert_snapshot!("team_wide", render(&sample_of_teams(), 140));
+        insta::assert_snapshot!("team", render(&sample_of_teams(), 100));
+        insta::assert_snapshot!("team_narrow", render(&sample_of_teams(), 80));
     }
 
     #[test]

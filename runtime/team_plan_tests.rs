@@ -2,7 +2,7 @@ use orcapack_actors::team::settings::Mode;
 
 use super::*;
 use crate::config_layers::Loaded;
-use crate::config_layers::tests::loaded;
+use crate::config_layers::tests::{faults, loaded};
 
 const TEAM: &[&str] = &["-d", "ds", "-a", "team"];
 
@@ -132,4 +132,151 @@ fn a_resumed_team_starts_from_the_models_of_the_run() {
     assert_eq!(changed.team.unwrap().endpoints[0].in_flight_max, 3);
     assert_eq!(resume(&["-m", "vllm/q"]), first, "the same model may be named again");
     assert_eq!(resume(&["-m", "sglang/q"]).config.models["main"].kind, EndpointKind::Sglang);
+}
+
+#[test]
+fn bad_teams_are_told_all_their_faults_and_no_key_is_repeated() {
+    let table: &[(&str, Option<&str>, &[&str])] = &[
+        ("a team without a model", None, &["-d", "ds", "-a", "team"]),
+        ("a model that is none", None, &["-d", "ds", "-a", "team", "-m", "opnai/gpt-5"]),
+        ("a model of no name", None, &["-d", "ds", "-a", "team", "-m", "gpt-5"]),
+        ("a model that plans nothing", None, &["-d", "ds", "-a", "team", "-m", "literal/x"]),
+        (
+            "two ways to say a model",
+            Some("[run]\ndataset = 'ds'\n[agent]\nkind = 'team'\n[models.big]\nkind = 'vllm'\n"),
+            &["-m", "openai/gpt-5"],
+        ),
+        (
+            "models that cannot be",
+            Some(
+                "[run]\ndataset = 'ds'\n[agent]\nkind = 'team'\n\
+                 [models.main]\nkind = 'openai'\nurl = 'ftp://x'\ntemperature = 3\n\
+                 extra = { at = 2026-01-01, ok = [1, nan] }\nprice = { input = 1, ouput = 2 }\n\
+                 [models.past]\nkind = 'replay'\ntemperature = 0\n\
+                 [models.fixed]\nkind = 'literal'\nmodel = 'x'\n\
+                 [models.claude]\nkind = 'anthropic'\nmodel = 'c'\nseed = 1\ntop_p = 2\n\
+                 [models.none]\nmodel = 'x'\n[models.odd]\nkind = 'openia'\nmodel = 'x'\n",
+            ),
+            &[],
+        ),
+        (
+            "urls that say too much",
+            Some(
+                "[run]\ndataset = 'ds'\n[agent]\nkind = 'team'\n\
+                 [models.main]\nkind = 'vllm'\nmodel = 'a'\nurl = 'http://me:pass@h/v1'\n\
+                 [models.two]\nkind = 'vllm'\nmodel = 'a'\nurl = 'http://h/v1?key=pass'\n",
+            ),
+            &[],
+        ),
+        (
+            "keys that are written down, not set, or not there",
+            Some(
+                "[run]\ndataset = 'ds'\n[agent]\nkind = 'team'\n\
+                 [models.main]\nkind = 'openai'\nmodel = 'a'\napi_key = 'sk-1234'\n\
+                 [models.b]\nkind = 'openai'\nmodel = 'a'\napi_key = 77\napi_key_file = 'k'\n",
+            ),
+            &["--set", "models.c.kind=openai", "--set", "models.c.api_key=sk-5678"],
+        ),
+        (
+            "accounts without a key",
+            Some(
+                "[run]\ndataset = 'ds'\n[agent]\nkind = 'team'\n[team.roles]\nexplorer = 'b'\n\
+                 coder = 'c'\n[models.main]\nkind = 'openai'\nmodel = 'a'\napi_key = '${KEY}'\n\
+                 [models.b]\nkind = 'openai'\nmodel = 'a'\n\
+                 [models.c]\nkind = 'openai'\nmodel = 'a'\napi_key_file = 'absent.key'\n",
+            ),
+            &[],
+        ),
+        (
+            "keys that are none",
+            Some(
+                "[run]\ndataset = 'ds'\n[agent]\nkind = 'team'\n[team.roles]\nexplorer = 'b'\n\
+                 [models.main]\nkind = 'openai'\nmodel = 'a'\napi_key = '${TWO_LINES}'\n\
+                 [models.b]\nkind = 'openai'\nmodel = 'a'\napi_key = '${EMPTY}'\n",
+            ),
+            &[],
+        ),
+        (
+            "roles that nobody can play",
+            Some(
+                "[run]\ndataset = 'ds'\n[agent]\nkind = 'team'\n[team]\nmode = 'stateles'\n\
+                 tokens_max = 0\n[team.roles]\norchestrator = 'fixed'\ncoder = 'mian'\n\
+                 reviewer = 'main'\n[models.main]\nkind = 'vllm'\nmodel = 'a'\n\
+                 [models.fixed]\nkind = 'literal'\n",
+            ),
+            &[],
+        ),
+        (
+            "a recorded run that is not",
+            None,
+            &["-d", "ds", "-a", "team", "-m", "replay/runs/earlier"],
+        ),
+    ];
+    let report = faults(table);
+    for secret in ["1234", "5678", "pass@", "=pass"] {
+        assert!(!report.contains(secret), "{secret}");
+    }
+    insta::assert_snapshot!(report, @r#"
+    ## a team without a model
+    --agent: agent.kind: expected a model for the team: -m KIND/MODEL, such as -m openai/gpt-5-mini, or a table [models.main] with kind and model, found none
+
+    ## a model that is none
+    --model: expected KIND/MODEL, such as openai/gpt-5-mini, vllm/Qwen/Qwen3-14B or anthropic/claude-sonnet-4-5, or replay/RUN_DIRECTORY, found `opnai/gpt-5` (did you mean `openai/gpt-5`?)
+
+    ## a model of no name
+    --model: expected KIND/MODEL, such as openai/gpt-5-mini, vllm/Qwen/Qwen3-14B or anthropic/claude-sonnet-4-5, or replay/RUN_DIRECTORY, found `gpt-5`
+
+    ## a model that plans nothing
+    --model: expected KIND/MODEL, such as openai/gpt-5-mini, vllm/Qwen/Qwen3-14B or anthropic/claude-sonnet-4-5, or replay/RUN_DIRECTORY, found `literal/x`, which cannot plan
+
+    ## two ways to say a model
+    --model: expected no models in the configuration beside it, found [models.big]
+
+    ## models that cannot be
+    DIR/eval.toml:5: models.main.api_key: expected a key for https://api.openai.com/v1: this one, api_key_file, or OPENAI_API_KEY in the environment, found none
+    DIR/eval.toml:5: models.main.model: expected a string that is not empty, found nothing
+    DIR/eval.toml:7: models.main.url: expected http:// or https://, a host, and a path up to the version, no more, found "ftp://x"
+    DIR/eval.toml:8: models.main.temperature: expected a number from 0 to 2, found 3
+    DIR/eval.toml:9: models.main.extra.at: expected a value that JSON has too, found the date-time 2026-01-01
+    DIR/eval.toml:9: models.main.extra.ok[1]: expected a value that JSON has too, found NaN
+    DIR/eval.toml:10: models.main.price.ouput: expected one of: input, cached_input, output, found unknown key `ouput` (did you mean `output`?)
+    DIR/eval.toml:10: models.main.price.output: expected US dollars for a million tokens, found nothing
+    DIR/eval.toml:11: models.past.run: expected a string that is not empty, found nothing
+    DIR/eval.toml:13: models.past.temperature: expected one of: kind, run, in_flight_max, price, found unknown key `temperature`
+    DIR/eval.toml:16: models.fixed.model: expected one of: kind, found unknown key `model`
+    DIR/eval.toml:20: models.claude.seed: expected one of: kind, model, url, api_key, api_key_file, temperature, top_p, extra, try_timeout_sec, tries_max, in_flight_max, price, found unknown key `seed`
+    DIR/eval.toml:21: models.claude.top_p: expected a number from 0 to 1, found 2
+    DIR/eval.toml:22: models.none.kind: expected "openai" or "vllm" or "sglang" or "anthropic" or "replay" or "literal", found nothing
+    DIR/eval.toml:25: models.odd.kind: expected "openai" or "vllm" or "sglang" or "anthropic" or "replay" or "literal", found the string "openia"
+
+    ## urls that say too much
+    DIR/eval.toml:8: models.main.url: expected http:// or https://, a host, and a path up to the version, no more, found a name or a password before the host
+    DIR/eval.toml:12: models.two.url: expected http:// or https://, a host, and a path up to the version, no more, found a query or a fragment
+
+    ## keys that are written down, not set, or not there
+    DIR/eval.toml:8: models.main.api_key: expected `${NAME}` of an environment variable, or api_key_file = "PATH", found a literal text, which a key must never be
+    DIR/eval.toml:12: models.b.api_key: expected `${NAME}` of an environment variable, or api_key_file = "PATH", found a value of another type
+    DIR/eval.toml:13: models.b.api_key_file: expected one of api_key and api_key_file, found both
+    --set: models.c.api_key: expected `${NAME}` of an environment variable, or api_key_file = "PATH", found a literal text, which a key must never be
+    --set: models.c.model: expected a string that is not empty, found nothing
+
+    ## accounts without a key
+    DIR/eval.toml:11: models.main.api_key: expected where a key is to be found, found ${KEY}, which is not set
+    DIR/eval.toml:12: models.b.api_key: expected a key for https://api.openai.com/v1: this one, api_key_file, or OPENAI_API_KEY in the environment, found none
+    DIR/eval.toml:18: models.c.api_key_file: expected where a key is to be found, found /home/ada/absent.key, which cannot be read: No such file or directory (os error 2)
+
+    ## keys that are none
+    DIR/eval.toml:10: models.main.api_key: expected where a key is to be found, found ${TWO_LINES}, which holds more than a line of visible ASCII
+    DIR/eval.toml:14: models.b.api_key: expected where a key is to be found, found ${EMPTY}, which is empty
+
+    ## roles that nobody can play
+    DIR/eval.toml:6: team.mode: expected "stateful" or "stateless", found the string "stateles"
+    DIR/eval.toml:7: team.tokens_max: expected an integer from 1 to 1000000000000, found 0
+    DIR/eval.toml:9: team.roles.orchestrator: expected a model that can plan, found `fixed`, which is literal
+    DIR/eval.toml:10: team.roles.coder: expected the name of a model, one of: fixed, main, found `mian` (did you mean `main`?)
+    DIR/eval.toml:11: team.roles.reviewer: expected one of: orchestrator, explorer, coder, found unknown key `reviewer`
+
+    ## a recorded run that is not
+    --model: models.main.run: expected the directory of a run, found /home/ada/runs/earlier, which has no trajectories
+    "#);
 }
