@@ -20,8 +20,8 @@ use crate::phase::{Board, Phase, PhaseClock, PhaseTimes};
 use crate::pool::Pool;
 use crate::rollout::Team;
 use crate::sandbox::{ExecRequest, ImageSpec, Labels, Limits, SandboxError, SandboxSpec};
-use crate::team::conductor::Assigned;
 use crate::team::figures;
+use crate::team::protocol::Assigned;
 use crate::team::record::TeamRun;
 use crate::team::stage::{TeamContext, Worked};
 use crate::verifier::{self, Baseline};
@@ -79,7 +79,7 @@ pub struct AttemptReport {
     pub wall: Duration,
     pub steps: Vec<StepRecord>,
     /// Of a step that the infrastructure cut short: what had been done, and paid for, by then.
-    pub unfinished: Option<Box<TeamRun>>,
+    pub unfinished: Option<Unfinished>,
 }
 
 /// What happened in one step of the task.
@@ -88,6 +88,38 @@ pub struct StepRecord {
     pub agent: AgentRun,
     pub verifier: verifier::Record,
     pub started: SystemTime,
+}
+
+#[derive(Debug)]
+pub struct Unfinished {
+    pub run: Box<TeamRun>,
+    pub started: SystemTime,
+}
+
+/// A team's work on one step of the task, 0 for the first.
+#[derive(Clone, Copy, Debug)]
+pub struct TeamStep<'a> {
+    pub step: usize,
+    pub started: SystemTime,
+    pub run: &'a TeamRun,
+}
+
+impl AttemptReport {
+    /// What teams did, the unfinished work included.
+    pub fn teams(&self) -> impl Iterator<Item = TeamStep<'_>> {
+        let whole =
+            self.steps.iter().enumerate().filter_map(|(step, record)| match &record.agent {
+                AgentRun::Team(run) => Some(TeamStep { step, started: record.started, run }),
+                AgentRun::Nothing | AgentRun::Script { .. } => None,
+            });
+        let step = self.steps.len();
+        let rest = self.unfinished.iter();
+        whole.chain(rest.map(move |Unfinished { run, started }| TeamStep {
+            step,
+            started: *started,
+            run,
+        }))
+    }
 }
 
 /// Runs an attempt to its end. Never fails: a failure is an outcome.
@@ -128,7 +160,7 @@ struct Attempt<'a> {
     team: &'a Team,
     clock: PhaseClock,
     steps: Vec<StepRecord>,
-    unfinished: Option<Box<TeamRun>>,
+    unfinished: Option<Unfinished>,
 }
 
 impl Attempt<'_> {
@@ -204,7 +236,7 @@ impl Attempt<'_> {
         let time_limit = self.scaled(time_limit);
         let run = match &self.assignment.agent {
             Solver::Trial(trial) => agent::run(trial, task, step, environment, time_limit).await?,
-            Solver::Team => self.delegate(step, environment, time_limit).await?,
+            Solver::Team => self.delegate(step, environment, started, time_limit).await?,
         };
         Ok((started, run))
     }
@@ -214,6 +246,7 @@ impl Attempt<'_> {
         &mut self,
         step: &Step,
         environment: &Environment,
+        started: SystemTime,
         limit: Duration,
     ) -> Result<AgentRun, SandboxError> {
         let Assignment { rollout, attempt, .. } = *self.assignment;
@@ -229,7 +262,7 @@ impl Attempt<'_> {
         match lost {
             None => Ok(AgentRun::Team(run)),
             Some(error) => {
-                self.unfinished = Some(run);
+                self.unfinished = Some(Unfinished { run, started });
                 Err(error)
             }
         }

@@ -192,7 +192,8 @@ impl PhaseClock {
         self.phase = phase;
     }
 
-    /// Books up to `time` of one phase under another: what overlapped is only told apart afterwards.
+    /// Books up to `time` of one phase under another: what overlapped is only told apart
+    /// afterwards.
     pub fn shift(&mut self, from: Phase, to: Phase, time: Duration, now: Instant) {
         self.book(now);
         let time = time.min(self.times.0[from as usize]);

@@ -16,7 +16,7 @@ use crate::attempt::{self, Assignment, AttemptReport, Context};
 use crate::environment::Workbench;
 use crate::rollout_supervisor::SupervisorMessage;
 use crate::sandbox::SandboxError;
-use crate::team::conductor::Assigned;
+use crate::team::protocol::Assigned;
 use crate::team::stage::{Rollout, Stage, StageMessage, Work, Worked};
 
 pub(crate) enum RolloutMessage {

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use orcapack_actors::agent::{AgentRun, Solver};
-use orcapack_actors::attempt::{Assignment, AttemptReport, StepRecord};
+use orcapack_actors::agent::Solver;
+use orcapack_actors::attempt::{Assignment, AttemptReport, TeamStep};
 use orcapack_actors::rollout_supervisor::Rollouts;
 use orcapack_actors::team::figures;
 use orcapack_tasks::Task;
@@ -339,14 +339,11 @@ impl State {
 /// Who worked on each step, where a team did.
 fn agents(report: &AttemptReport) -> Vec<AgentSummary> {
     let attempt = report.assignment.attempt;
-    let of_step = |(step, record): (usize, &StepRecord)| {
-        let figures = match &record.agent {
-            AgentRun::Team(run) => figures::agents(&run.record),
-            AgentRun::Nothing | AgentRun::Script { .. } => Vec::new(),
-        };
-        figures.into_iter().map(move |agent| AgentSummary::of(attempt, step, &agent))
+    let of_step = |team: TeamStep<'_>| {
+        let agents = figures::agents(&team.run.record).into_iter();
+        agents.map(move |agent| AgentSummary::of(attempt, team.step, &agent))
     };
-    report.steps.iter().enumerate().flat_map(of_step).collect()
+    report.teams().flat_map(of_step).collect()
 }
 
 /// Tokio's clock, so that simulated time counts.

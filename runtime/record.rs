@@ -5,18 +5,16 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use orcapack_actors::agent::AgentRun;
-use orcapack_actors::attempt::{AttemptReport, StepRecord};
-use orcapack_actors::model::Answer;
+use orcapack_actors::attempt::{Assignment, AttemptReport, StepRecord, TeamStep, Unfinished};
 use orcapack_actors::phase::Phase;
 use orcapack_actors::sandbox::ExecOutput;
-use orcapack_actors::team::role::Role;
 use orcapack_tasks::task::Step as TaskStep;
 use orcapack_tasks::trajectory::{
     Agent, Observation, ObservationResult, Source, Step, ToolCall, Trajectory,
 };
 use serde_json::json;
 
-use crate::record_team::{self, Call, Place};
+use crate::record_team::{self, Place};
 
 /// Where the files of a run's attempts go.
 #[derive(Clone, Debug)]
@@ -39,7 +37,7 @@ impl Folders {
         let (rollout, attempt) = (report.assignment.rollout, report.assignment.attempt);
         let log = self.logs.join(format!("attempt_{rollout}.{attempt}.log"));
         let mut files = vec![(log, log_text(report).into_bytes())];
-        if !report.steps.is_empty() {
+        if !report.steps.is_empty() || report.unfinished.is_some() {
             let path = self.trajectories.join(trajectory_name(rollout, attempt));
             match self.trajectory(report).to_json(&path) {
                 Ok(bytes) => files.push((path, bytes)),
@@ -61,29 +59,21 @@ impl Folders {
             extra: None,
         };
         let mut trajectory = Trajectory::new(&self.run, &id, agent);
-        let steps = (0..).zip(assignment.task.steps.iter().zip(&report.steps));
-        for (number, (step, record)) in steps {
-            if let AgentRun::Team(run) = &record.agent {
-                let place = Place {
-                    rollout: assignment.rollout,
-                    attempt: assignment.attempt,
-                    step: number,
-                    started: record.started,
-                };
-                record_team::append(&mut trajectory, &step.instruction, run, place, no_calls);
-            } else {
+        for (step, record) in assignment.task.steps.iter().zip(&report.steps) {
+            if !matches!(record.agent, AgentRun::Team(_)) {
                 append_step(&mut trajectory, step, record);
             }
+        }
+        for TeamStep { step, started, run } in report.teams() {
+            let instruction = assignment.task.steps.get(step).map_or("", |step| &step.instruction);
+            let Assignment { rollout, attempt, .. } = *assignment;
+            let place = Place { rollout, attempt, step: step as u32, started };
+            record_team::append(&mut trajectory, instruction, run, place);
         }
         trajectory.notes.clone_from(&report.note);
         trajectory.total();
         trajectory
     }
-}
-
-/// Actions are read from answers by the team's grammar; without it none is shown as a call.
-fn no_calls(_: Role, _: &Answer) -> Vec<Call> {
-    Vec::new()
 }
 
 pub(crate) fn timestamp(time: SystemTime) -> String {
@@ -139,6 +129,9 @@ fn log_text(report: &AttemptReport) -> String {
         let script = Path::new(&step.verifier.script).display();
         let _ = write!(text, "\n--- {name} verifier: {script}\n{}", output_text(output));
         let _ = writeln!(text, "\n--- {name} rewards: {:?}", record.verifier.verdict.rewards);
+    }
+    if let Some(Unfinished { run, .. }) = &report.unfinished {
+        let _ = write!(text, "\n--- unfinished: a team\n{}", record_team::log_text(run));
     }
     text
 }

@@ -8,13 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
-use orcapack_actors::model::Answer;
 use orcapack_actors::model::recorded::{self, Place as AnswerPlace};
-use orcapack_actors::team::figures;
 use orcapack_actors::team::record::{
     AgentFigures, AgentId, Brief, Entry, Event, Observation, TeamRun,
 };
 use orcapack_actors::team::role::Role;
+use orcapack_actors::team::{calls, figures};
 use orcapack_tasks::trajectory::{
     Agent, Extra, Observation as Observed, ObservationResult, Source, Step, SubagentRef, ToolCall,
     Trajectory,
@@ -34,22 +33,12 @@ pub struct Place {
     pub started: SystemTime,
 }
 
-/// An action by its tag, and its parameters.
-pub type Call = (String, Extra);
-
-/// Adds a team's work on one step of the task to the attempt's trajectory. `calls` reads the
-/// actions out of an answer, in their order.
-pub fn append(
-    root: &mut Trajectory,
-    instruction: &str,
-    run: &TeamRun,
-    place: Place,
-    calls: impl Fn(Role, &Answer) -> Vec<Call>,
-) {
+/// Adds a team's work on one step of the task to the attempt's trajectory.
+pub fn append(root: &mut Trajectory, instruction: &str, run: &TeamRun, place: Place) {
     let figures = figures::agents(&run.record);
     let ids = figures.iter().filter(|agent| agent.agent != AgentId::ORCHESTRATOR);
     let ids: BTreeSet<AgentId> = ids.map(|agent| agent.agent).collect();
-    let mut writer = Writer { place, ids, calls, turns: BTreeMap::new() };
+    let mut writer = Writer { place, ids, turns: BTreeMap::new() };
     if figures.is_empty() {
         root.append(Step::new(Source::User, timestamp(place.started), instruction));
     }
@@ -67,16 +56,15 @@ pub fn append(
     }
 }
 
-struct Writer<C> {
+struct Writer {
     place: Place,
     /// Of the subagents that have a trajectory.
     ids: BTreeSet<AgentId>,
-    calls: C,
     /// Where the answer to each turn stands in its trajectory.
     turns: BTreeMap<(AgentId, u32), usize>,
 }
 
-impl<C: Fn(Role, &Answer) -> Vec<Call>> Writer<C> {
+impl Writer {
     fn id(&self, agent: AgentId) -> String {
         let Place { rollout, attempt, step, .. } = self.place;
         recorded::subagent_id(rollout, attempt, step, agent.0)
@@ -115,7 +103,7 @@ impl<C: Fn(Role, &Answer) -> Vec<Call>> Writer<C> {
                 let step = recorded::to_step(answer, place, call.cost_usd, at);
                 let appended = trajectory.append(Step { llm_call_count: Some(1), ..step });
                 let id = appended.step_id;
-                let calls = (self.calls)(role, answer).into_iter().zip(0..);
+                let calls = calls::of(role, answer).into_iter().zip(0..);
                 appended.tool_calls = calls
                     .map(|((function_name, arguments), index)| {
                         let tool_call_id = call_id(id, index);

@@ -23,12 +23,6 @@ fn place(step: u32) -> Place {
     Place { rollout: 3, attempt: 1, step, started: UNIX_EPOCH + Duration::from_secs(100) }
 }
 
-/// One call for each word of the answer.
-fn words(_: Role, answer: &Answer) -> Vec<Call> {
-    let words = answer.text.split_whitespace();
-    words.map(|word| (word.to_owned(), extra([("of", json!(answer.text))]))).collect()
-}
-
 /// Written, validated and read back.
 fn through_a_file(mut trajectory: Trajectory) -> Trajectory {
     trajectory.total();
@@ -39,7 +33,7 @@ fn through_a_file(mut trajectory: Trajectory) -> Trajectory {
 fn steps(runs: &[TeamRun]) -> Trajectory {
     let mut root = empty();
     for (step, run) in (0..).zip(runs) {
-        append(&mut root, "Do it.", run, place(step), words);
+        append(&mut root, "Do it.", run, place(step));
     }
     through_a_file(root)
 }
@@ -51,11 +45,11 @@ fn the_orchestrator_is_the_root_and_its_launch_names_its_subagents() {
     assert_eq!(sources, [Source::System, Source::User, Source::Agent, Source::Agent]);
     assert_eq!(root.agent.model_name.as_deref(), Some("qwen3"));
     let launch = &root.steps[2];
-    assert_eq!(launch.message, "Two at once.");
+    assert!(launch.message.starts_with("<task_create>\nagent_type: explorer"));
     assert_eq!(launch.reasoning_content.as_deref(), Some("Let me see."));
     assert_eq!(launch.timestamp.as_deref(), Some("1970-01-01T00:01:42Z"));
     let calls: Vec<&str> = launch.tool_calls.iter().map(|it| it.function_name.as_str()).collect();
-    assert_eq!(calls, ["Two", "at", "once."]);
+    assert_eq!(calls, ["task_create", "launch_parallel_subagents"]);
     let results = &launch.observation.as_ref().unwrap().results;
     assert_eq!(results[1].source_call_id.as_deref(), Some("call_3_1"));
     assert_eq!(results[1].content.as_deref(), Some("Both have reported."));
@@ -100,15 +94,6 @@ fn every_answer_is_read_back_as_it_was_given() {
 }
 
 #[test]
-fn what_no_call_asked_for_is_an_observation_all_the_same() {
-    let mut root = empty();
-    append(&mut root, "Do it.", &pair(), place(0), |_, _| Vec::new());
-    let root = through_a_file(root);
-    let results = &root.steps[2].observation.as_ref().unwrap().results;
-    assert_eq!((results.len(), results[0].source_call_id.as_deref()), (2, None));
-}
-
-#[test]
 fn a_subagent_without_a_record_is_not_referred_to() {
     let mut recorder = Recorder::default();
     recorder.began(0, Role::Orchestrator, "", "").asked(0, 1, None).answered(0, 1, "a", None);
@@ -135,7 +120,15 @@ fn the_log_of_a_team() {
     [    0.000] orchestrator 0 begins
     [    0.000] orchestrator 0 asks, turn 1
     [    2.000] orchestrator 0 turn 1, 1000 + 100 tokens, try 1:
-        Two at once.
+        <task_create>
+        agent_type: explorer
+        title: Look around
+        description: See what is there.
+        auto_launch: false
+        </task_create>
+        <launch_parallel_subagents>
+        task_ids: [task_1, task_2]
+        </launch_parallel_subagents>
     [    2.000] orchestrator 0 turn 1, action 1, done, 0.000 s:
         task_1 was made
     [    2.000] explorer 1 begins: Look around (task_1)
@@ -148,7 +141,6 @@ fn the_log_of_a_team() {
         a.txt
     [    3.500] explorer 1 asks, turn 2
     [    4.000] explorer 1 is taken over by a new actor
-    [    4.000] explorer 1 asks, turn 2
     [    5.000] explorer 1 turn 2, 2000 + 100 tokens, try 1:
         It is a.txt.
     [    5.000] explorer 1 finished:

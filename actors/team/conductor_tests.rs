@@ -13,11 +13,10 @@ use crate::model::{Answer, CallKey, Finish, Request, Speaker, Usage};
 use crate::sandbox::SandboxError;
 use crate::team::action::{CoderAction, ExplorerAction, OrchestratorAction};
 use crate::team::agent::Agent;
-use crate::team::conductor::{
-    Assigned, CallFailure, Conductor, Done, Effect, Input, Looked, OpId, Want,
-};
+use crate::team::conductor::Conductor;
 use crate::team::contexts::Contexts;
 use crate::team::member::{self, Wants};
+use crate::team::protocol::{Assigned, CallFailure, Done, Effect, Input, Looked, OpId, Want};
 use crate::team::record::{
     AgentEnd, AgentId, CallFacts, Entry, Event, ForcedBy, Observation, TeamRun,
 };

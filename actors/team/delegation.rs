@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use crate::team::action::{CreateTask, OrchestratorAction};
 use crate::team::agent::Ending;
-use crate::team::conductor::{Closing, Conductor, Done, Effect, Op};
+use crate::team::conductor::{Closing, Conductor, Op};
 use crate::team::contexts::{Context, NewContext, Provenance};
 use crate::team::messages::clock;
 use crate::team::opening::{self, Given};
 use crate::team::prompts;
+use crate::team::protocol::{Done, Effect, Looked};
 use crate::team::record::{AgentEnd, AgentId, Brief, Event, ForcedBy, Observation, Task};
 use crate::team::text::cut_middle;
 
@@ -341,12 +342,7 @@ impl Conductor {
     }
 }
 
-fn brief(
-    launch: &Launch,
-    looked: &crate::team::conductor::Looked,
-    deadline: Duration,
-    tokens_max: u64,
-) -> Brief {
+fn brief(launch: &Launch, looked: &Looked, deadline: Duration, tokens_max: u64) -> Brief {
     let Task { id, spec } = &*launch.task;
     let given = Given {
         task: id,

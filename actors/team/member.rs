@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::team::action::{CoderAction, ExplorerAction, OrchestratorAction, SubagentAction};
 use crate::team::agent::{Acts, Agent, Step};
-use crate::team::conductor::Want;
+use crate::team::protocol::Want;
 use crate::team::record::{AgentId, Entry};
 use crate::team::settings::TeamSettings;
 

@@ -19,12 +19,14 @@ mod delegation;
 mod messages;
 mod opening;
 pub mod prompts;
+pub mod protocol;
 mod view;
 
 pub mod context_store;
 pub mod member;
 pub mod stage;
 
+pub mod calls;
 #[cfg(test)]
 mod corpus_tests;
 pub mod fault;

@@ -90,10 +90,32 @@ impl Recorder {
     }
 }
 
+/// A plain answer.
+pub fn answer(text: &str) -> Answer {
+    Answer {
+        text: text.to_owned(),
+        reasoning: None,
+        finish: Finish::Stop,
+        usage: Usage::default(),
+        model: String::new(),
+        tokens: None,
+    }
+}
+
 /// What an agent sees of something that was done.
 pub fn seen(text: &str) -> Observation {
     Observation { text: text.to_owned(), done: true, ..Observation::default() }
 }
+
+const TWO_AT_ONCE: &str = "<task_create>
+agent_type: explorer
+title: Look around
+description: See what is there.
+auto_launch: false
+</task_create>
+<launch_parallel_subagents>
+task_ids: [task_1, task_2]
+</launch_parallel_subagents>";
 
 /// An orchestrator that sends an explorer and a coder out side by side, then finishes. The explorer
 /// was taken over once, the coder had to be told to end.
@@ -101,7 +123,7 @@ pub fn pair() -> TeamRun {
     let mut recorder = Recorder::default();
     let r = &mut recorder;
     r.at(0.0).began(0, Role::Orchestrator, "", "");
-    r.asked(0, 1, None).at(2.0).answered(0, 1, "Two at once.", Some(0.25));
+    r.asked(0, 1, None).at(2.0).answered(0, 1, TWO_AT_ONCE, Some(0.25));
     r.acted(0, 1, 0, 0.0, seen("task_1 was made"));
     r.began(1, Role::Explorer, "task_1", "Look around").asked(1, 1, None);
     r.began(2, Role::Coder, "task_2", "Write it").asked(2, 1, None);

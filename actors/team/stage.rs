@@ -23,11 +23,12 @@ use crate::model::{Answer, ModelErrorKind, Request};
 use crate::sandbox::SandboxError;
 use crate::team::action::{Bootstrap, CoderAction, ExplorerAction, OrchestratorAction};
 use crate::team::bootstrap;
-use crate::team::conductor::{Assigned, CallFailure, Conductor, Done, Effect, Input, Looked, OpId};
+use crate::team::conductor::Conductor;
 use crate::team::context_store::{ContextAnswer, ContextDesk, ContextRequest, Returned};
 use crate::team::hands::{self, ChangeLock, CoderHands, ExplorerHands, HandsSettings};
 use crate::team::member::{Member, MemberArguments, Wanted};
 use crate::team::notes::Notes;
+use crate::team::protocol::{Assigned, CallFailure, Done, Effect, Input, Looked, OpId};
 use crate::team::record::{AgentId, CallFacts, Entry, TeamRun};
 use crate::team::role::Role;
 use crate::team::settings::TeamSettings;
@@ -81,6 +82,8 @@ pub(crate) struct Stage {
     context: Arc<TeamContext>,
     workbench: Workbench,
     user: Option<String>,
+    /// Of the task: scratch folders are its agents' own.
+    step: u32,
     started: Instant,
     deadline: Instant,
     rollout: Rollout,
@@ -110,12 +113,13 @@ impl Stage {
     ) -> Self {
         let Work { assigned, workbench, user, reply } = work;
         let started = Instant::now();
-        let deadline = started + assigned.limit;
+        let (deadline, step) = (started + assigned.limit, assigned.key.step);
         let mut stage = Self {
             conductor: Conductor::new(context.settings.clone(), assigned),
             context,
             workbench,
             user,
+            step,
             started,
             deadline,
             rollout,
@@ -304,7 +308,7 @@ impl Stage {
         let settings = HandsSettings {
             user: self.user.clone(),
             cwd: self.workbench.workdir().to_owned(),
-            scratch: hands::scratch(&format!("agent_{}", agent.0)),
+            scratch: hands::scratch(&format!("{}-{}", self.step, agent.0)),
             observation_chars_max: self.context.settings.observation_chars_max,
             changes: self.changes.clone(),
         };

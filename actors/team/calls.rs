@@ -1,0 +1,57 @@
+//! The actions of an answer as trajectories tell them: the name of a tag, and its fields.
+
+use serde_json::{Map, Value};
+
+use crate::model::Answer;
+use crate::team::action::{CoderAction, ExplorerAction, OrchestratorAction};
+use crate::team::agent::Acts;
+use crate::team::role::Role;
+use crate::team::write_action;
+
+/// The actions that are read from an answer of this role, in order.
+pub fn of(role: Role, answer: &Answer) -> Vec<(String, Map<String, Value>)> {
+    fn each<A: Acts>(
+        answer: &Answer,
+        write: fn(&A) -> String,
+    ) -> Vec<(String, Map<String, Value>)> {
+        let actions = A::read(&answer.text, answer.finish).actions;
+        actions.iter().map(|action| (action.name().to_owned(), fields(&write(action)))).collect()
+    }
+    match role {
+        Role::Orchestrator => each::<OrchestratorAction>(answer, write_action::orchestrator),
+        Role::Explorer => each::<ExplorerAction>(answer, write_action::explorer),
+        Role::Coder => each::<CoderAction>(answer, write_action::coder),
+    }
+}
+
+/// The fields between the tags of an action that we wrote ourselves. The body of `finish` is text.
+fn fields(written: &str) -> Map<String, Value> {
+    let body = written.trim_end().split_once('\n').map_or("", |(_, rest)| rest);
+    let body = body.rsplit_once('\n').map_or("", |(body, _)| body);
+    if written.starts_with("<finish>") {
+        return Map::from_iter([("message".to_owned(), Value::from(body))]);
+    }
+    serde_saphyr::from_str(&format!("{body}\n")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::team::sample::answer;
+
+    #[test]
+    fn an_answers_actions_are_told_with_their_fields() {
+        let text = "<bash>\ncmd: |\n  echo \"a: b\"\n\n  ls\nblock: false\n</bash>\n<file>\n\
+                    action: edit\nfile_path: a.txt\nold_string: x\nnew_string: ' y '\n</file>";
+        let calls = of(Role::Coder, &answer(text));
+        let names: Vec<&str> = calls.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["bash", "file"]);
+        let bash = json!({"cmd": "echo \"a: b\"\n\nls\n", "block": false});
+        assert_eq!(Value::from(calls[0].1.clone()), bash);
+        assert_eq!(calls[1].1["new_string"], " y ");
+        let finish = of(Role::Orchestrator, &answer("<finish>\nall: done\n</finish>"));
+        assert_eq!(Value::from(finish[0].1.clone()), json!({"message": "all: done"}));
+    }
+}
