@@ -32,6 +32,9 @@ pub struct FakeTimes {
     pub remove: Duration,
 }
 
+/// The one command of an agent that means something in a fake sandbox: its tests pass after it.
+pub const SOLVE: &str = "solve";
+
 /// An engine of fake sandboxes. Clones are the same engine.
 #[derive(Clone, Default)]
 pub struct FakeDriver {
@@ -131,7 +134,9 @@ impl Body {
 
     fn run(&self, argv: &[String]) {
         let script = argv.last().map_or("", String::as_str);
-        if script.starts_with("/solution/") {
+        if script == SOLVE {
+            self.solved.store(true, Ordering::SeqCst);
+        } else if script.starts_with("/solution/") {
             let text = lock(&self.files).get(script).cloned().unwrap_or_default();
             let wrong = text.windows(5).any(|word| word == b"wrong");
             self.solved.store(!wrong, Ordering::SeqCst);

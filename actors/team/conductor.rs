@@ -156,7 +156,7 @@ impl Conductor {
             Input::Wants { agent, life, want } => self.wants(now, agent, life, *want),
             Input::Done(op, done) => {
                 if let Some(op) = self.ops.remove(&op) {
-                    self.done(now, op, done);
+                    self.done(now, op, *done);
                 }
             }
             Input::Died { agent, life, reason } => self.died(now, agent, life, &reason),

@@ -160,7 +160,7 @@ impl Sim {
     }
 
     fn done(&mut self, op: OpId, done: Done) {
-        self.input(Input::Done(op, done));
+        self.input(Input::Done(op, Box::new(done)));
     }
 
     fn wants(&mut self, agent: AgentId) {

@@ -29,7 +29,7 @@ pub enum Input {
     /// From an agent's actor; `life` is the one that it was spawned with.
     Wants { agent: AgentId, life: u32, want: Box<Want> },
     /// An operation of an effect is done.
-    Done(OpId, Done),
+    Done(OpId, Box<Done>),
     /// An agent's actor ended before its agent did.
     Died { agent: AgentId, life: u32, reason: String },
     /// The step's time is over.

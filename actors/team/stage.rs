@@ -60,7 +60,7 @@ pub(crate) struct Worked {
 /// What the rollout's actor forwards to its stage.
 pub(crate) enum StageMessage {
     Wanted(Wanted),
-    Done(OpId, Done),
+    Done(OpId, Box<Done>),
     ContextsBack(Box<Returned<OpId>>),
     TimeOver,
     /// A task of the stage's ended without a word: a defect of ours.
@@ -246,7 +246,7 @@ impl Stage {
         self.tasks.spawn(async move {
             let done = work.await;
             alarm.disarm();
-            rollout(StageMessage::Done(op, done));
+            rollout(StageMessage::Done(op, Box::new(done)));
         });
     }
 
@@ -341,7 +341,7 @@ impl Stage {
                     ContextAnswer::Resolved(result) => Done::Resolved(result),
                     ContextAnswer::Stored { stored, refused } => Done::Stored { stored, refused },
                 };
-                self.input(Input::Done(id, done)).await;
+                self.input(Input::Done(id, Box::new(done))).await;
                 None
             }
             None => Some(request),

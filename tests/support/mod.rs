@@ -11,10 +11,16 @@ use orcapack::node::{Node, NodeConfig};
 use orcapack::record::Folders;
 use orcapack::store::{PlannedRollout, Store};
 use orcapack::store_rows::{AttemptRow, ResultRow};
+use orcapack::team_plan::TeamParts;
 use orcapack_actors::agent::Solver;
 use orcapack_actors::fake::FakeDriver;
-use orcapack_actors::sandbox::{Limits, Swept};
+use orcapack_actors::model::Model;
+use orcapack_actors::model::models::EndpointNames;
+use orcapack_actors::model::settings::{EndpointKind, EndpointSettings};
+use orcapack_actors::sandbox::{Driver, Limits, Swept};
 use orcapack_actors::start_gate::StartGateConfig;
+use orcapack_actors::team::role::Role;
+use orcapack_actors::team::settings::TeamSettings;
 use orcapack_tasks::FileTree;
 use orcapack_tasks::admission::TrialKind;
 use orcapack_tasks::grading::Scheme;
@@ -88,6 +94,10 @@ pub struct Run<'a> {
     pub retries: u32,
     /// Starts that the engine is given at one time.
     pub starts: usize,
+    /// Of orchestrator, explorer and coder, for a team.
+    pub models: Option<[Arc<dyn Model>; 3]>,
+    /// On everything that it makes.
+    pub label: String,
     /// Where trajectories and logs are kept, if they are.
     pub records: Option<&'a Path>,
 }
@@ -111,11 +121,17 @@ impl<'a> Run<'a> {
             agent: Solver::Trial(TrialKind::Oracle),
             retries: 3,
             starts: 16,
+            models: None,
+            label: "test".into(),
             records: None,
         }
     }
 
     pub async fn start(&self, driver: &FakeDriver) -> Node {
+        self.start_on(Arc::new(driver.clone())).await
+    }
+
+    pub async fn start_on(&self, driver: Arc<dyn Driver>) -> Node {
         let (mut rollouts, mut planned) = (Vec::new(), Vec::new());
         for _ in 0..self.samples {
             for (group, task) in (0..).zip(&self.tasks) {
@@ -149,19 +165,19 @@ impl<'a> Run<'a> {
                 breaker_cooldown: Duration::from_millis(10),
             },
             think: Duration::ZERO,
-            limits: Limits { cpus: 1.0, memory_bytes: 1 << 20, pids: 64, storage_bytes: 1 << 20 },
-            start_timeout: Duration::from_secs(10),
+            limits: Limits { cpus: 1.0, memory_bytes: 1 << 30, pids: 512, storage_bytes: 2 << 30 },
+            start_timeout: Duration::from_secs(120),
             verify_concurrency: self.slots,
             timeout_multiplier: 1.0,
             agent_timeout: None,
             verifier_timeout: None,
             scheme: Scheme::Binary,
-            team: None,
-            run: "test".into(),
+            team: self.models.clone().map(team),
+            run: self.label.clone(),
             node: "node".into(),
             incarnation: opened.incarnation,
         };
-        Node::start(Arc::new(driver.clone()), config, work).await.expect("the node starts")
+        Node::start(driver, config, work).await.expect("the node starts")
     }
 
     pub async fn finish(&self, node: Node) -> Ended {
@@ -183,6 +199,30 @@ impl<'a> Run<'a> {
 
     fn db(&self) -> std::path::PathBuf {
         self.dir.join("run.db")
+    }
+}
+
+/// Whose agents may die as often as a scenario wants them to.
+fn team(models: [Arc<dyn Model>; 3]) -> TeamParts {
+    let settings = |role: Role| EndpointSettings {
+        name: role.as_str().into(),
+        kind: EndpointKind::OpenAi,
+        model: String::new(),
+        url: String::new(),
+        api_key: None,
+        sampling: Default::default(),
+        extra: Default::default(),
+        try_timeout: Duration::from_secs(60),
+        tries_max: 8,
+        in_flight_max: 1 << 16,
+        price: None,
+        run: None,
+    };
+    let [orchestrator, explorer, coder] = Role::ALL.map(|role| role.as_str().to_owned());
+    TeamParts {
+        settings: TeamSettings { restarts_max: 1000, ..TeamSettings::default() },
+        endpoints: Role::ALL.map(settings).into_iter().zip(models).collect(),
+        roles: EndpointNames { orchestrator, explorer, coder },
     }
 }
 
