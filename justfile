@@ -29,6 +29,10 @@ chaos sandbox="process":
     ORCAPACK_SANDBOX={{sandbox}} ORCAPACK_CRASHES=20 ORCAPACK_KILLS=30 \
         cargo test --test system crash -- --nocapture
 
+# Actors of teams killed at random: 500 over fake sandboxes, 60 over real ones
+chaos-teams:
+    ORCAPACK_ROLLOUTS=32 ORCAPACK_KILLS=60 cargo nextest run --test chaos --no-capture
+
 # What a rollout costs beside its environment; about a minute once it is built
 bench:
     cargo bench --bench rollouts

@@ -31,6 +31,7 @@ use orcapack_actors::team::role::Role;
 use orcapack_actors::team::write_action;
 use orcapack_tasks::dataset::{self, LoadOptions};
 use orcapack_tasks::{Outcome, Task};
+use ractor::ActorCell;
 use random::Random;
 use support::{Ended, Run};
 use team::{Answered, Scripted, explore_then_solve};
@@ -60,19 +61,29 @@ fn check(ended: &Ended, rollouts: usize, answered: &Answered) {
     assert_eq!(ended.swept, Swept::default());
 }
 
-/// Kills this many actors, of a kind and among its kind chosen at random.
-async fn kill(node: &Node, kills: usize, every: Duration, random: &mut Random) {
+/// Kills this many actors while teams work: round by round one of each kind, chosen at random.
+async fn kill(node: &Node, kills: usize, every: Duration) {
+    let mut random = Random::seeded();
     let mut killed: BTreeMap<ActorKind, usize> = BTreeMap::new();
+    let end = node.wait_end();
+    tokio::pin!(end);
     while killed.values().sum::<usize>() < kills {
-        let kind = ActorKind::ALL[random.below(ActorKind::ALL.len())];
-        let mut alive = census::below(&node.cell());
-        alive.retain(|(found, _)| *found == kind);
-        if !alive.is_empty() {
-            alive[random.below(alive.len())].1.kill();
+        let mut alive: BTreeMap<ActorKind, Vec<ActorCell>> = BTreeMap::new();
+        for (kind, actor) in census::below(&node.cell()) {
+            alive.entry(kind).or_default().push(actor);
+        }
+        // Not into images being built, but into teams at work.
+        let working = alive.contains_key(&ActorKind::Coder) || !killed.is_empty();
+        for (kind, actors) in alive.into_iter().filter(|_| working) {
+            actors[random.below(actors.len())].kill();
             *killed.entry(kind).or_default() += 1;
         }
-        // Spreads the kills over the run; how long it takes decides nothing.
-        tokio::time::sleep(every).await;
+        tokio::select! {
+            biased;
+            _ = &mut end => break,
+            // Spreads the kills over the run; how long it takes decides nothing.
+            () = tokio::time::sleep(every) => {}
+        }
     }
     eprintln!("killed {killed:?}");
 }
@@ -98,7 +109,6 @@ async fn a_crowd_of_teams_is_graded_and_nothing_is_left() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn five_hundred_kills_change_no_reward_and_repeat_no_answered_call() {
-    let mut random = Random::seeded();
     let (dir, driver) = (tempfile::tempdir().unwrap(), slow());
     let metrics = Metrics::new();
     metrics.install().unwrap();
@@ -106,7 +116,7 @@ async fn five_hundred_kills_change_no_reward_and_repeat_no_answered_call() {
         Scripted::team(Arc::new(explore_then_solve), Duration::from_millis(15));
     let run = crowd(dir.path(), models);
     let node = run.start(&driver).await;
-    kill(&node, 500, Duration::from_millis(2), &mut random).await;
+    kill(&node, 500, Duration::from_millis(10)).await;
     let ended = run.finish(node).await;
     report(&metrics, &answered);
     check(&ended, 256, &answered);
@@ -126,7 +136,6 @@ async fn real_teams_are_killed_into(sandbox: SandboxDriver) {
         Ok(driver) => driver,
         Err(error) => return eprintln!("skipped: {error}"),
     };
-    let mut random = Random::seeded();
     let dir = tempfile::tempdir().unwrap();
     let metrics = Metrics::new();
     metrics.install().unwrap();
@@ -153,7 +162,7 @@ async fn real_teams_are_killed_into(sandbox: SandboxDriver) {
         ..Run::new(dir.path(), 0, 0, rollouts)
     };
     let node = run.start_on(driver).await;
-    kill(&node, kills, Duration::from_millis(300), &mut random).await;
+    kill(&node, kills, Duration::from_millis(500)).await;
     let ended = run.finish(node).await;
     report(&metrics, &answered);
     check(&ended, rollouts, &answered);

@@ -55,6 +55,7 @@ impl Model for Scripted {
 
     fn call<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Answer, ModelError>> {
         Box::pin(async move {
+            // What a model takes to think.
             tokio::time::sleep(self.time).await;
             let text = (self.script)(self.role, request)?;
             let mut answered = self.answered.lock().expect("no holder panics");
