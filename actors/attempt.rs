@@ -253,9 +253,10 @@ impl Attempt<'_> {
         let key = CallKey { rollout, attempt, step: self.steps.len() as u32, agent: 0, turn: 0 };
         let assigned = Assigned { instruction: step.instruction.as_str().into(), limit, key };
         self.clock.enter(Phase::Model, now());
-        let workbench = environment.workbench();
+        let (workbench, user) = (environment.workbench(), step.agent.user.clone());
+        let limits = self.limits(&self.assignment.task.environment);
         let Worked { run, lost } = tokio::select! {
-            worked = self.team.solve(assigned, workbench, step.agent.user.clone()) => worked?,
+            worked = self.team.solve(assigned, workbench, user, limits) => worked?,
             error = environment.lost() => return Err(error),
         };
         self.clock.shift(Phase::Model, Phase::Exec, figures::acting(&run.record), now());
@@ -342,8 +343,6 @@ impl Attempt<'_> {
     }
 
     fn sandbox_spec(&self, part: &str, spec: &EnvironmentSpec) -> SandboxSpec {
-        let defaults = &self.context.limits;
-        let megabytes = |mb: Option<u64>, default| mb.map_or(default, |mb| mb << 20);
         SandboxSpec {
             labels: Labels {
                 run: self.context.run.clone(),
@@ -352,16 +351,22 @@ impl Attempt<'_> {
                 attempt: format!("{}.{}.{part}", self.assignment.rollout, self.assignment.attempt),
                 deadline_unix_sec: self.deadline_unix_sec(),
             },
-            limits: Limits {
-                cpus: spec.cpus.unwrap_or(defaults.cpus),
-                memory_bytes: megabytes(spec.memory_mb, defaults.memory_bytes),
-                pids: defaults.pids,
-                storage_bytes: megabytes(spec.storage_mb, defaults.storage_bytes),
-            },
+            limits: self.limits(spec),
             network: spec.network,
             env: spec.env.clone(),
             workdir: spec.workdir.clone(),
             start_timeout: self.context.start_timeout,
+        }
+    }
+
+    fn limits(&self, spec: &EnvironmentSpec) -> Limits {
+        let defaults = &self.context.limits;
+        let megabytes = |mb: Option<u64>, default| mb.map_or(default, |mb| mb << 20);
+        Limits {
+            cpus: spec.cpus.unwrap_or(defaults.cpus),
+            memory_bytes: megabytes(spec.memory_mb, defaults.memory_bytes),
+            pids: defaults.pids,
+            storage_bytes: megabytes(spec.storage_mb, defaults.storage_bytes),
         }
     }
 

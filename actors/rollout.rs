@@ -15,7 +15,7 @@ use crate::alarm::Alarm;
 use crate::attempt::{self, Assignment, AttemptReport, Context};
 use crate::environment::Workbench;
 use crate::rollout_supervisor::SupervisorMessage;
-use crate::sandbox::SandboxError;
+use crate::sandbox::{Limits, SandboxError};
 use crate::team::protocol::Assigned;
 use crate::team::stage::{Rollout, Stage, StageMessage, Work, Worked};
 
@@ -129,9 +129,10 @@ impl Team {
         assigned: Assigned,
         workbench: Workbench,
         user: Option<String>,
+        limits: Limits,
     ) -> Result<Worked, SandboxError> {
         let (reply, worked) = oneshot::channel();
-        let work = Work { assigned, workbench, user, reply };
+        let work = Work { assigned, workbench, user, limits, reply };
         let _ = self.0.cast(RolloutMessage::Solve(Box::new(work)));
         let gone = |_| SandboxError::new(FailureClass::Internal, "the node has no team of models");
         worked.await.map_err(gone)

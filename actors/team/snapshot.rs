@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::sandbox::{ExecRequest, SandboxError};
+use crate::sandbox::{ExecRequest, Limits, SandboxError};
 use crate::team::shell::AgentShell;
 use crate::team::text;
 
@@ -25,14 +25,27 @@ const MASK: &str = "***";
 ///
 /// # Errors
 /// When the environment failed.
-pub async fn take(shell: &AgentShell) -> Result<String, SandboxError> {
+pub async fn take(shell: &AgentShell, limits: &Limits) -> Result<String, SandboxError> {
     let argv = ["sh", "-c", include_str!("snapshot.sh")].map(str::to_owned).to_vec();
     let request = ExecRequest { output_bytes_max: 256 << 10, ..shell.request(argv, TIME_LIMIT) };
     let output = shell.shell.exec(request).await?;
-    Ok(shown(&output.stdout.head))
+    let limits = of_limits(limits);
+    let room = SNAPSHOT_CHARS_MAX.saturating_sub(limits.chars().count());
+    Ok(shown(&output.stdout.head, room) + &limits)
 }
 
-fn shown(said: &[u8]) -> String {
+/// From inside, the machine's own processors and memory may show.
+fn of_limits(limits: &Limits) -> String {
+    let Limits { cpus, memory_bytes, pids, storage_bytes } = limits;
+    let processors = if *cpus == 1.0 { "processor" } else { "processors" };
+    let (memory, storage) = (memory_bytes >> 20, storage_bytes >> 20);
+    format!(
+        "## Limits\n{cpus} {processors}, {memory} MiB of memory, {pids} processes, {storage} MiB \
+         of disk\n"
+    )
+}
+
+fn shown(said: &[u8], chars_max: usize) -> String {
     let sections: Vec<(String, String)> = sections(said)
         .filter_map(|(name, body)| {
             let body = text::clean(body);
@@ -47,12 +60,12 @@ fn shown(said: &[u8]) -> String {
         .collect();
     let needs: Vec<usize> = sections.iter().map(|(_, body)| body.chars().count()).collect();
     let headings = sections.len() * HEADING_CHARS_MAX;
-    let shares = text::shares(&needs, SNAPSHOT_CHARS_MAX.saturating_sub(headings));
+    let shares = text::shares(&needs, chars_max.saturating_sub(headings));
     let parts = sections
         .iter()
         .zip(shares)
         .map(|((name, body), share)| format!("## {name}\n{}\n", text::cut_end(body, share)));
-    text::cut_end(&parts.collect::<String>(), SNAPSHOT_CHARS_MAX)
+    text::cut_end(&parts.collect::<String>(), chars_max)
 }
 
 /// Sections of what a script says: a record separator and a heading line before each.
@@ -135,7 +148,7 @@ mod tests {
         let long = "x".repeat(20_000);
         let said =
             format!("\x1eSystem\nuser\n\x1eFiles\n{long}\x1eGit\n\x1eProcesses\nsh\nsh\nb\n");
-        let seen = shown(said.as_bytes());
+        let seen = shown(said.as_bytes(), SNAPSHOT_CHARS_MAX);
         assert!(seen.starts_with("## System\nuser\n## Files\nxx") && seen.contains("cut ...]"));
         assert!(seen.ends_with("## Processes\nb, sh (2)\n") && !seen.contains("Git"));
     }
@@ -149,7 +162,7 @@ mod tests {
                 format!("\x1e{name}\n{}", part.repeat(*times))
             });
             let said: Vec<u8> = said.collect::<String>().into_bytes();
-            prop_assert!(shown(&said).chars().count() <= SNAPSHOT_CHARS_MAX);
+            prop_assert!(shown(&said, SNAPSHOT_CHARS_MAX).chars().count() <= SNAPSHOT_CHARS_MAX);
         }
     }
 }

@@ -9,15 +9,6 @@ echo "user $(id -un 2>/dev/null || id -u), working folder $(pwd)"
 while IFS= read -r line; do
     case $line in PRETTY_NAME=*) line=${line#*=\"}; echo "${line%\"}, $(uname -sm)" ;; esac
 done 2>/dev/null </etc/os-release
-echo "$(nproc) processors"
-for file in /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes; do
-    limit=$(cat "$file" 2>/dev/null) || continue
-    # More digits than any machine has bytes mean no limit.
-    case $limit in max | ????????????????*) ;; *) echo "memory limit $((limit / 1048576)) MiB" ;; esac
-done
-while read -r name size unit; do
-    case $name in MemTotal: | MemAvailable:) echo "$name $((size / 1024)) MiB" ;; esac
-done 2>/dev/null </proc/meminfo
 line=$(df -Pk . 2>/dev/null | tail -n 1)
 set -- $line
 [ $# -lt 6 ] || echo "disk: $(($4 / 1024)) MiB free of $(($2 / 1024)) MiB"

@@ -20,7 +20,7 @@ use crate::model::backoff::GaveUp;
 use crate::model::endpoint::{CallError, Called, Endpoint};
 use crate::model::models::Models;
 use crate::model::{Answer, ModelErrorKind, Request};
-use crate::sandbox::SandboxError;
+use crate::sandbox::{Limits, SandboxError};
 use crate::team::action::{Bootstrap, CoderAction, ExplorerAction, OrchestratorAction};
 use crate::team::bootstrap;
 use crate::team::conductor::Conductor;
@@ -48,6 +48,8 @@ pub(crate) struct Work {
     pub workbench: Workbench,
     /// Whose commands they are; `None` is the image's user.
     pub user: Option<String>,
+    /// Of the environment.
+    pub limits: Limits,
     pub reply: oneshot::Sender<Worked>,
 }
 
@@ -82,6 +84,7 @@ pub(crate) struct Stage {
     context: Arc<TeamContext>,
     workbench: Workbench,
     user: Option<String>,
+    limits: Limits,
     /// Of the task: scratch folders are its agents' own.
     step: u32,
     started: Instant,
@@ -111,7 +114,7 @@ impl Stage {
         rollout: Rollout,
         parent: ActorCell,
     ) -> Self {
-        let Work { assigned, workbench, user, reply } = work;
+        let Work { assigned, workbench, user, limits, reply } = work;
         let started = Instant::now();
         let (deadline, step) = (started + assigned.limit, assigned.key.step);
         let mut stage = Self {
@@ -119,6 +122,7 @@ impl Stage {
             context,
             workbench,
             user,
+            limits,
             step,
             started,
             deadline,
@@ -223,11 +227,11 @@ impl Stage {
                 self.work(op, async move { Done::Acted(hands.change(&change, time_left).await) });
             }
             Effect::Look { op, bootstrap } => {
-                let (shell, chars_max) = (self.shell(), self.context.settings.bootstrap_chars_max);
-                self.work(
-                    op,
-                    async move { Done::Looked(look(&shell, &bootstrap, chars_max).await) },
-                );
+                let (shell, limits) = (self.shell(), self.limits.clone());
+                let chars_max = self.context.settings.bootstrap_chars_max;
+                self.work(op, async move {
+                    Done::Looked(look(&shell, &limits, &bootstrap, chars_max).await)
+                });
             }
             Effect::Resolve { op, refs, tasks, for_task } => {
                 self.ask_contexts(op, ContextRequest::Resolve { refs, tasks, for_task }).await?;
@@ -402,10 +406,11 @@ async fn call(
 
 async fn look(
     shell: &AgentShell,
+    limits: &Limits,
     paths: &[Bootstrap],
     chars_max: usize,
 ) -> Result<Looked, SandboxError> {
-    let snapshot = snapshot::take(shell).await?;
+    let snapshot = snapshot::take(shell, limits).await?;
     let bootstrap = match paths {
         [] => String::new(),
         paths => bootstrap::contents(shell, paths, chars_max, LOOK_TIME).await?,

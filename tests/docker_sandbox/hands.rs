@@ -119,7 +119,7 @@ async fn subagents_do_all_that_they_can_do() {
         writable_only: None,
         env: BTreeMap::new(),
     };
-    let seen = snapshot::take(&agent).await.unwrap();
+    let seen = snapshot::take(&agent, &bench.spec("hands").limits).await.unwrap();
     assert!(seen.starts_with("## System\nuser alice, working folder /home/alice\n"), "{seen}");
     assert!(seen.contains("src/main.rs\n") && !seen.contains("green"), "{seen}");
     let wanted = Bootstrap { path: "src".to_owned(), reason: "the program".to_owned() };
