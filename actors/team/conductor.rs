@@ -38,6 +38,8 @@ pub struct Conductor {
     pub(super) seats: BTreeMap<AgentId, Seat>,
     pub(super) ops: BTreeMap<OpId, Op>,
     pub(super) delegation: Option<Delegation>,
+    /// Subagents so far, by which they are numbered.
+    pub(super) launched: u32,
     pub(super) effects: Vec<Effect>,
     next_op: u64,
     /// Of all calls.
@@ -134,6 +136,7 @@ impl Conductor {
             seats: BTreeMap::new(),
             ops: BTreeMap::new(),
             delegation: None,
+            launched: 0,
             effects: Vec::new(),
             next_op: 0,
             tokens: 0,

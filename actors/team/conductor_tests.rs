@@ -15,6 +15,7 @@ use crate::team::action::{CoderAction, ExplorerAction, OrchestratorAction};
 use crate::team::agent::Agent;
 use crate::team::conductor::Conductor;
 use crate::team::contexts::Contexts;
+use crate::team::figures;
 use crate::team::member::{self, Wants};
 use crate::team::protocol::{Assigned, CallFailure, Done, Effect, Input, Looked, OpId, Want};
 use crate::team::record::{
@@ -350,6 +351,16 @@ fn agents_that_are_killed_change_nothing_but_the_record_of_their_deaths() {
         }
     }
     assert!(kills > 250, "{kills} kills are too few to say anything");
+}
+
+#[test]
+fn subagents_are_numbered_as_they_were_launched_whoever_began_first() {
+    for seed in 0..10 {
+        let sim = Sim::new(seed, mode(Mode::Stateful), usual).run();
+        let agents = figures::agents(sim.record());
+        let tasks: Vec<&str> = agents.iter().map(|agent| &*agent.task).collect();
+        assert_eq!(tasks, ["", "task_1", "task_2", "task_3"], "seed {seed}");
+    }
 }
 
 #[test]

@@ -39,6 +39,7 @@ pub(super) struct Delegation {
 struct Launch {
     task: Arc<Task>,
     contexts: Vec<Context>,
+    number: AgentId,
     agent: Option<AgentId>,
     /// What came of it, in words.
     outcome: Option<String>,
@@ -201,10 +202,14 @@ impl Conductor {
 
     /// Every task needs its contexts, then a look at the environment, then an actor.
     fn launch(&mut self, now: Duration, (turn, index, _): At, head: String, tasks: Vec<Arc<Task>>) {
-        let launches = tasks.into_iter();
-        let launches: Vec<_> = launches
-            .map(|task| Launch { task, contexts: Vec::new(), agent: None, outcome: None })
-            .collect();
+        let mut launches = Vec::new();
+        for task in tasks {
+            // Now, not when it begins: which look is over first is another in every run.
+            self.launched += 1;
+            let number = AgentId(self.launched);
+            let contexts = Vec::new();
+            launches.push(Launch { task, contexts, number, agent: None, outcome: None });
+        }
         for (launch, Launch { task, .. }) in launches.iter().enumerate() {
             let refs = task.spec.context_refs.clone();
             let (for_task, tasks) = (Some(task.id.clone()), self.task_ids());
@@ -244,12 +249,12 @@ impl Conductor {
                 }
             }
             (Op::Look { launch }, Done::Looked(Ok(looked))) => {
-                let agent = AgentId(self.seats.len() as u32);
                 let count = self.delegation.as_ref().map_or(1, |all| all.launches.len());
                 let deadline = self.assigned.limit.saturating_sub(self.reserve());
                 let share = self.settings.tokens_max.saturating_sub(self.tokens) / count as u64;
                 let tokens_max = self.settings.subagent_tokens_max.min(share);
                 let Some(found) = self.launch_at(launch) else { return };
+                let agent = found.number;
                 found.agent = Some(agent);
                 let brief = brief(found, &looked, deadline, tokens_max);
                 self.seat(now, agent, brief);

@@ -103,6 +103,7 @@ async fn the_snapshot_tells_what_is_there_and_no_secrets() {
     let inside = Inside::new("snapshot").await;
     inside.out("mkdir src; echo 'SECRET=hunter3' >.env; echo 'fn main(){}' >src/main.rs").await;
     inside.out("printf '[package]\\ntoken = \"hunter4\"\\n' >Cargo.toml; git init -q .").await;
+    inside.out("cd /usr/local/bin; echo 'touch /work/started' >npm; chmod 755 npm").await;
     let shell = inside.shell();
     let sleeper = shell.request(["sleep", "47112"].map(str::to_owned).to_vec(), LEFT);
     Sandbox::spawn(&*inside.sandbox, &sleeper).await.unwrap();
@@ -116,6 +117,7 @@ async fn the_snapshot_tells_what_is_there_and_no_secrets() {
         "## Git\n## No commits yet",
         "bash: GNU bash",
         "## Limits\n2 processors, 1024 MiB of memory, 200 processes, 64 MiB of disk\n",
+        "\nnpm\n",
     ] {
         assert!(seen.contains(part), "{part} in {seen}");
     }
@@ -126,6 +128,7 @@ async fn the_snapshot_tells_what_is_there_and_no_secrets() {
         seen.lines().filter(changing).map(str::to_owned).collect::<Vec<_>>()
     };
     let again = snapshot::take(&shell, &LIMITS).await.unwrap();
+    assert!(!again.contains("started"), "a slow tool was asked for its version: {again}");
     assert_eq!(without_disk(&seen), without_disk(&again));
     inside.end().await;
 }

@@ -31,7 +31,7 @@ fn number(name: &str, default: u64) -> u64 {
 
 /// The driver of this test run; `None`, and a line that says so, where it is docker and no engine
 /// answers.
-fn sandbox() -> Option<String> {
+pub fn sandbox() -> Option<String> {
     let sandbox = setting("ORCAPACK_SANDBOX").unwrap_or_else(|| "process".into());
     (sandbox != "docker" || engine_answers()).then_some(sandbox)
 }
