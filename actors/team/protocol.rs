@@ -53,7 +53,7 @@ pub enum Done {
 #[derive(Clone, Debug, PartialEq)]
 pub enum CallFailure {
     ContextOverflow,
-    /// The endpoint was slow, but did not fail: the time was the agent's to use.
+    /// The endpoint was slow, but did not fail: the agent's time was over.
     TimeOver,
     Endpoint(String),
 }
@@ -88,6 +88,7 @@ pub enum Effect {
         op: OpId,
         role: Role,
         request: Box<Request>,
+        time_left: Duration,
     },
     Tool {
         op: OpId,
