@@ -206,7 +206,7 @@ impl Conductor {
                 self.happened(now, AgentId::ORCHESTRATOR, event);
             }
             (Op::Call { agent, turn }, Done::Called(result)) => {
-                self.called(now, agent, turn, result);
+                self.called(now, agent, turn, *result);
             }
             (Op::Act { agent, turn, index, since }, Done::Acted(Ok(observation))) => {
                 self.acted(now, agent, (turn, index, since), observation);

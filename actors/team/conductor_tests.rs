@@ -210,7 +210,7 @@ impl Sim {
             Effect::Call { op, role, request, time_left } => {
                 self.call_times.push((AgentId(request.key.agent), self.now + time_left));
                 let result = self.answer(role, &request);
-                self.done(op, Done::Called(result));
+                self.done(op, Done::Called(Box::new(result)));
             }
             Effect::Tool { op, agent, tool, .. } => {
                 self.acted.push((agent, format!("{tool:?}")));

@@ -39,7 +39,7 @@ pub enum Input {
 /// How an operation ended.
 #[derive(Debug)]
 pub enum Done {
-    Called(Result<(Answer, CallFacts), CallFailure>),
+    Called(Box<Result<(Answer, CallFacts), CallFailure>>),
     Acted(Result<Observation, SandboxError>),
     Looked(Result<Looked, SandboxError>),
     Resolved(Result<Vec<Context>, String>),

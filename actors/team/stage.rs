@@ -222,10 +222,9 @@ impl Stage {
             Effect::Call { op, role, request, time_left } => {
                 let endpoint = self.context.models.of(role).clone();
                 let deadline = Instant::now() + time_left;
-                self.work(
-                    op,
-                    async move { Done::Called(call(&endpoint, &request, deadline).await) },
-                );
+                self.work(op, async move {
+                    Done::Called(Box::new(call(&endpoint, &request, deadline).await))
+                });
             }
             Effect::Tool { op, agent, role: Role::Explorer, tool, time_left } => {
                 let hands = self.explorer(agent);
