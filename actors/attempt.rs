@@ -255,10 +255,7 @@ impl Attempt<'_> {
         self.clock.enter(Phase::Model, now());
         let (workbench, user) = (environment.workbench(), step.agent.user.clone());
         let limits = self.limits(&self.assignment.task.environment);
-        let Worked { run, lost } = tokio::select! {
-            worked = self.team.solve(assigned, workbench, user, limits) => worked?,
-            error = environment.lost() => return Err(error),
-        };
+        let Worked { run, lost } = self.team.solve(assigned, workbench, user, limits).await?;
         self.clock.shift(Phase::Model, Phase::Exec, figures::acting(&run.record), now());
         match lost {
             None => Ok(AgentRun::Team(run)),

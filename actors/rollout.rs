@@ -25,7 +25,8 @@ pub(crate) enum RolloutMessage {
     Ended(Box<AttemptReport>),
     /// The attempt wants a step to be solved.
     Solve(Box<Work>),
-    Stage(Box<StageMessage>),
+    /// For the stage of this number.
+    Stage(u32, Box<StageMessage>),
     /// The attempt's task ended without a report: a defect of ours.
     Lost,
 }
@@ -37,6 +38,8 @@ pub(crate) struct RolloutState {
     supervisor: ActorRef<SupervisorMessage>,
     attempt: JoinSet<()>,
     stage: Option<Stage>,
+    /// Stages so far. What comes late for one is not taken for its successor's.
+    stages: u32,
 }
 
 impl Actor for RolloutActor {
@@ -49,7 +52,7 @@ impl Actor for RolloutActor {
         _myself: ActorRef<Self::Msg>,
         (context, supervisor): Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        Ok(RolloutState { context, supervisor, attempt: JoinSet::new(), stage: None })
+        Ok(RolloutState { context, supervisor, attempt: JoinSet::new(), stage: None, stages: 0 })
     }
 
     async fn handle(
@@ -78,11 +81,12 @@ impl Actor for RolloutActor {
             }
             RolloutMessage::Solve(work) => {
                 let Some(context) = state.context.team.clone() else { return Ok(()) };
-                let rollout = rollout(&myself);
+                state.stages += 1;
+                let rollout = rollout(&myself, state.stages);
                 state.stage = Some(Stage::begin(context, *work, rollout, myself.get_cell()).await);
             }
-            RolloutMessage::Stage(message) => {
-                if let Some(stage) = &mut state.stage {
+            RolloutMessage::Stage(of, message) => {
+                if let Some(stage) = state.stage.as_mut().filter(|_| of == state.stages) {
                     stage.handle(*message).await;
                 }
             }
@@ -111,16 +115,16 @@ impl Actor for RolloutActor {
     }
 }
 
-fn rollout(myself: &ActorRef<RolloutMessage>) -> Rollout {
+fn rollout(myself: &ActorRef<RolloutMessage>, stage: u32) -> Rollout {
     let myself = myself.clone();
-    Arc::new(move |message| myself.cast(RolloutMessage::Stage(Box::new(message))).is_ok())
+    Arc::new(move |message| myself.cast(RolloutMessage::Stage(stage, Box::new(message))).is_ok())
 }
 
 /// How an attempt asks for a step to be solved by its team.
 pub(crate) struct Team(ActorRef<RolloutMessage>);
 
 impl Team {
-    /// Resolves at the step's time limit at the latest.
+    /// Resolves at the step's time limit at the latest, or when the environment is lost.
     ///
     /// # Errors
     /// With the actor's death, or where the node has no models.

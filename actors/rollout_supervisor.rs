@@ -22,7 +22,7 @@ pub enum SupervisorMessage {
         from: ActorId,
         report: Box<AttemptReport>,
     },
-    /// Ends every attempt now; each is reported as an infrastructure failure of class `node_lost`.
+    /// Ends every attempt now, and those that are still to be started; each is reported as an infrastructure failure of class `node_lost`.
     KillAll,
 }
 
@@ -89,6 +89,11 @@ impl Actor for RolloutSupervisor {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
+            SupervisorMessage::Start(assignment) if state.killing => {
+                let (now, reason) = (SystemTime::now(), "it was to begin after the end of all");
+                let report = died(*assignment, now, FailureClass::NodeLost, reason);
+                state.reports.cast(Box::new(report))?;
+            }
             SupervisorMessage::Start(assignment) => {
                 let arguments = (state.context.clone(), myself.clone());
                 let (actor, _) =
@@ -154,3 +159,7 @@ fn died(
         unfinished: None,
     }
 }
+
+#[cfg(test)]
+#[path = "rollout_supervisor_tests.rs"]
+mod tests;

@@ -228,6 +228,7 @@ impl<A: Acts> Agent<A> {
         let news = std::mem::take(&mut self.news);
         if let Some(view) = &mut self.view {
             view.told(&news);
+            view.short = self.context_full;
             self.messages.truncate(1);
             let text = view.render(&brief.first, snapshot, &status);
             self.messages.push(Message::new(Speaker::User, text));

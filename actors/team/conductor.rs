@@ -20,6 +20,7 @@ use crate::model::{Answer, CallKey, Request};
 use crate::sandbox::SandboxError;
 use crate::team::delegation::Delegation;
 use crate::team::messages;
+use crate::team::op::Op;
 use crate::team::opening;
 use crate::team::prompts;
 use crate::team::protocol::{Assigned, CallFailure, Done, Effect, Input, Looked, OpId, Want};
@@ -38,10 +39,10 @@ pub struct Conductor {
     pub(super) seats: BTreeMap<AgentId, Seat>,
     pub(super) ops: BTreeMap<OpId, Op>,
     pub(super) delegation: Option<Delegation>,
-    /// Subagents so far, by which they are numbered.
-    pub(super) launched: u32,
     pub(super) effects: Vec<Effect>,
     next_op: u64,
+    /// Agents that were given a number.
+    pub(super) agents: u32,
     /// Of all calls.
     pub(super) tokens: u64,
     ended: bool,
@@ -60,70 +61,10 @@ pub(super) struct Seat {
     /// Entries of the record that its actor has seen.
     seen: usize,
     deaths: VecDeque<Duration>,
+    /// Why it has no actor any more. It ends when what is being done for it is done, so that this
+    /// is in the record too.
+    failed: Option<String>,
     pub(super) ended: bool,
-}
-
-/// What an operation was for.
-#[derive(Debug)]
-pub(super) enum Op {
-    /// The orchestrator's first look.
-    Begin,
-    /// A look that goes into an `Asked`.
-    Ask {
-        turn: u32,
-        forced: Option<ForcedBy>,
-    },
-    Call {
-        agent: AgentId,
-        turn: u32,
-    },
-    Act {
-        agent: AgentId,
-        turn: u32,
-        index: usize,
-        since: Duration,
-    },
-    /// The contexts of an ending, or of `add_context`.
-    Store {
-        agent: AgentId,
-        turn: u32,
-        index: usize,
-        since: Duration,
-        ending: Option<Closing>,
-    },
-    /// The refs of a task that is to be created.
-    Check {
-        turn: u32,
-        index: usize,
-        since: Duration,
-        spec: Box<crate::team::action::CreateTask>,
-    },
-    /// The contexts of a launch, and then its look; the number is its place in the delegation.
-    Give {
-        launch: usize,
-    },
-    Look {
-        launch: usize,
-    },
-}
-
-/// A report that waits for its contexts to be stored.
-#[derive(Debug)]
-pub(super) struct Closing {
-    pub(super) comments: String,
-    pub(super) forced: Option<ForcedBy>,
-}
-
-impl Op {
-    /// Whose it is, where that can have ended before it.
-    fn agent(&self) -> Option<AgentId> {
-        match self {
-            Self::Call { agent, .. } | Self::Act { agent, .. } | Self::Store { agent, .. } => {
-                Some(*agent)
-            }
-            _ => None,
-        }
-    }
 }
 
 impl Conductor {
@@ -136,9 +77,9 @@ impl Conductor {
             seats: BTreeMap::new(),
             ops: BTreeMap::new(),
             delegation: None,
-            launched: 0,
             effects: Vec::new(),
             next_op: 0,
+            agents: 1,
             tokens: 0,
             ended: false,
         }
@@ -184,17 +125,17 @@ impl Conductor {
             return;
         };
         seat.waiting = true;
-        if seat.busy || seat.ended {
+        if seat.busy {
             return;
         }
-        if seat.seen < self.record.len() {
-            // An ask whose answer was lost with a predecessor: the record has gone on meanwhile.
-            let news = self.news(agent);
-            if !news.is_empty() {
-                return self.reply(agent, news);
-            }
+        let ended = seat.ended;
+        // Of an ask whose answer was lost with a predecessor: the record has gone on meanwhile.
+        let news = self.news(agent);
+        if !news.is_empty() {
+            self.reply(agent, news);
+        } else if !ended {
+            self.serve(now, agent, want);
         }
-        self.serve(now, agent, want);
     }
 
     fn serve(&mut self, now: Duration, agent: AgentId, want: Want) {
@@ -213,7 +154,7 @@ impl Conductor {
                     instruction: brief.instruction.clone(),
                     policy_version: 0,
                 });
-                self.effects.push(Effect::Call { op, role, request });
+                self.effects.push(Effect::Call { op, role, request, time_left });
             }
             Want::Orchestrate { turn, index, action } => {
                 self.orchestrate(now, turn, index, action);
@@ -255,10 +196,7 @@ impl Conductor {
     }
 
     fn done(&mut self, now: Duration, op: Op, done: Done) {
-        let of_ended = |agent| self.seats.get(&agent).is_none_or(|seat| seat.ended);
-        if op.agent().is_some_and(of_ended) {
-            return;
-        }
+        let agent = op.agent();
         match (op, done) {
             (_, Done::Acted(Err(error)) | Done::Looked(Err(error))) => self.fail(now, error),
             (Op::Begin, Done::Looked(Ok(looked))) => self.begin(now, &looked),
@@ -268,7 +206,7 @@ impl Conductor {
                 self.happened(now, AgentId::ORCHESTRATOR, event);
             }
             (Op::Call { agent, turn }, Done::Called(result)) => {
-                self.called(now, agent, turn, result);
+                self.called(now, agent, turn, *result);
             }
             (Op::Act { agent, turn, index, since }, Done::Acted(Ok(observation))) => {
                 self.acted(now, agent, (turn, index, since), observation);
@@ -277,6 +215,20 @@ impl Conductor {
                 self.stored(now, agent, (turn, index, since), ending, stored, &refused);
             }
             (op, done) => self.delegation_done(now, op, done),
+        }
+        if let Some(agent) = agent {
+            self.end_failed(now, agent);
+        }
+    }
+
+    /// Ends an agent whose actor died too often, as soon as nothing is being done for it.
+    fn end_failed(&mut self, now: Duration, agent: AgentId) {
+        let idle = |seat: &&mut Seat| !seat.busy && !seat.ended;
+        let seat = self.seats.get_mut(&agent).filter(idle);
+        if let Some(message) = seat.and_then(|seat| seat.failed.take())
+            && !self.ended
+        {
+            self.ended(now, agent, AgentEnd::Failed { message });
         }
     }
 
@@ -307,6 +259,7 @@ impl Conductor {
             busy: false,
             seen: 0,
             deaths: VecDeque::new(),
+            failed: None,
             ended: false,
         };
         self.seats.insert(agent, seat);
@@ -340,7 +293,13 @@ impl Conductor {
             Err(CallFailure::ContextOverflow) => {
                 self.happened(now, agent, Event::Overflowed { turn });
             }
-            Err(CallFailure::TimeOver) => self.time_over(now),
+            Err(CallFailure::TimeOver) if agent == AgentId::ORCHESTRATOR => self.time_over(now),
+            Err(CallFailure::TimeOver) => {
+                let message = "Its time was over before its model had answered. What was done is \
+                               in the environment.";
+                let (by, message) = (ForcedBy::DeadlineNear, message.to_owned());
+                self.ended(now, agent, AgentEnd::Synthetic { by, message });
+            }
             Err(CallFailure::Endpoint(message)) => {
                 self.fail(now, SandboxError::new(FailureClass::ModelEndpoint, message));
             }
@@ -393,7 +352,8 @@ impl Conductor {
         if agent == AgentId::ORCHESTRATOR {
             self.fail(now, SandboxError::new(FailureClass::Internal, message));
         } else {
-            self.ended(now, agent, AgentEnd::Failed { message });
+            seat.failed = Some(message);
+            self.end_failed(now, agent);
         }
     }
 
@@ -480,4 +440,4 @@ impl Conductor {
 
 #[cfg(test)]
 #[path = "conductor_tests.rs"]
-mod tests;
+pub(crate) mod tests;

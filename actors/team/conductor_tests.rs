@@ -14,6 +14,7 @@ use crate::sandbox::SandboxError;
 use crate::team::action::{CoderAction, ExplorerAction, OrchestratorAction};
 use crate::team::agent::Agent;
 use crate::team::conductor::Conductor;
+use crate::team::context_store::{self, ContextAnswer, ContextRequest};
 use crate::team::contexts::Contexts;
 use crate::team::figures;
 use crate::team::member::{self, Wants};
@@ -41,9 +42,9 @@ mod rand_like {
 
 /// The answer to a call, by agent and turn; what a script does not know is an answer without
 /// action.
-type Script = fn(role: Role, task: &str, turn: u32) -> &'static str;
+pub(crate) type Script = fn(role: Role, task: &str, turn: u32) -> &'static str;
 
-enum Member {
+pub(crate) enum Member {
     Orchestrator(Agent<OrchestratorAction>),
     Explorer(Agent<ExplorerAction>),
     Coder(Agent<CoderAction>),
@@ -83,34 +84,43 @@ impl Member {
 }
 
 /// A team whose effects wait in a heap, out of which the seed chooses.
-struct Sim {
-    conductor: Conductor,
+pub(crate) struct Sim {
+    pub conductor: Conductor,
     settings: Arc<TeamSettings>,
     script: Script,
-    members: BTreeMap<AgentId, (u32, Member)>,
+    pub members: BTreeMap<AgentId, (u32, Member)>,
     contexts: Contexts,
-    pending: Vec<Effect>,
+    pub pending: Vec<Effect>,
     random: Random,
-    now: Duration,
+    pub now: Duration,
+    pub tick: Duration,
+    limit: Duration,
     /// Out of a hundred steps, how many are the death of an agent.
     kills_percent: usize,
     kills: u32,
-    calls: Vec<CallKey>,
+    pub calls: Vec<CallKey>,
+    /// The last message of each call.
+    pub prompts: Vec<String>,
+    /// When each call has to be answered.
+    pub call_times: Vec<(AgentId, Duration)>,
     acted: Vec<(AgentId, String)>,
-    fail_call: Option<(CallKey, CallFailure)>,
-    end: Option<(TeamRun, Option<SandboxError>)>,
+    pub fail_call: Option<(CallKey, CallFailure)>,
+    pub end: Option<(TeamRun, Option<SandboxError>)>,
 }
 
 const STEPS_MAX: usize = 20_000;
+const LIMIT: Duration = Duration::from_secs(600);
+
+fn assigned(limit: Duration) -> Assigned {
+    let key = CallKey { rollout: 7, attempt: 1, step: 0, agent: 0, turn: 0 };
+    Assigned { instruction: "Do it.".into(), limit, key }
+}
 
 impl Sim {
-    fn new(seed: u64, settings: TeamSettings, script: Script) -> Self {
+    pub fn new(seed: u64, settings: TeamSettings, script: Script) -> Self {
         let settings = Arc::new(settings);
-        let key = CallKey { rollout: 7, attempt: 1, step: 0, agent: 0, turn: 0 };
-        let assigned =
-            Assigned { instruction: "Do it.".into(), limit: Duration::from_secs(600), key };
         Self {
-            conductor: Conductor::new(settings.clone(), assigned),
+            conductor: Conductor::new(settings.clone(), assigned(LIMIT)),
             settings,
             script,
             members: BTreeMap::new(),
@@ -118,22 +128,35 @@ impl Sim {
             pending: Vec::new(),
             random: Random(seed),
             now: Duration::ZERO,
+            tick: Duration::from_millis(10),
+            limit: LIMIT,
             kills_percent: 0,
             kills: 0,
             calls: Vec::new(),
+            prompts: Vec::new(),
+            call_times: Vec::new(),
             acted: Vec::new(),
             fail_call: None,
             end: None,
         }
     }
 
-    fn run(mut self) -> Self {
+    /// Before it runs.
+    pub fn limit(&mut self, limit: Duration) {
+        self.limit = limit;
+        self.conductor = Conductor::new(self.settings.clone(), assigned(limit));
+    }
+
+    pub fn run(mut self) -> Self {
         self.pending = self.conductor.start();
         for _ in 0..STEPS_MAX {
             if self.end.is_some() {
                 return self;
             }
-            self.now += Duration::from_millis(10);
+            self.now += self.tick;
+            if self.now > self.limit {
+                self.input(Input::TimeOver);
+            }
             if self.random.below(100) < self.kills_percent && !self.members.is_empty() {
                 self.kill();
             } else if !self.pending.is_empty() {
@@ -156,7 +179,7 @@ impl Sim {
         self.input(Input::Died { agent, life, reason: "killed".into() });
     }
 
-    fn input(&mut self, input: Input) {
+    pub fn input(&mut self, input: Input) {
         self.pending.extend(self.conductor.handle(self.now, input));
     }
 
@@ -173,7 +196,7 @@ impl Sim {
         }
     }
 
-    fn carry_out(&mut self, effect: Effect) {
+    pub fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Spawn { agent, life, role, entries } => {
                 let member = Member::new(role, agent, &self.settings, &entries);
@@ -185,9 +208,10 @@ impl Sim {
                 entries.iter().for_each(|entry| member.apply(entry));
                 self.wants(agent);
             }
-            Effect::Call { op, role, request } => {
+            Effect::Call { op, role, request, time_left } => {
+                self.call_times.push((AgentId(request.key.agent), self.now + time_left));
                 let result = self.answer(role, &request);
-                self.done(op, Done::Called(result));
+                self.done(op, Done::Called(Box::new(result)));
             }
             Effect::Tool { op, agent, tool, .. } => {
                 self.acted.push((agent, format!("{tool:?}")));
@@ -206,28 +230,21 @@ impl Sim {
                 self.done(op, Done::Looked(Ok(looked)));
             }
             Effect::Resolve { op, refs, tasks, for_task } => {
-                let found = self.contexts.resolve(&refs, &tasks);
-                if let (Ok(found), Some(task)) = (&found, for_task) {
-                    let refs: Vec<_> = found.iter().map(|at| at.exact_ref()).collect();
-                    self.contexts.mark_used(&refs, &task);
-                }
-                self.done(op, Done::Resolved(found));
+                self.ask(op, ContextRequest::Resolve { refs, tasks, for_task });
             }
             Effect::Store { op, contexts, from } => {
-                let (mut stored, mut refused) = (Vec::new(), Vec::new());
-                for new in contexts {
-                    match self.contexts.admit(&new, &from) {
-                        Ok(context) => {
-                            self.contexts.insert(context.clone());
-                            stored.push(context);
-                        }
-                        Err(reason) => refused.push(reason),
-                    }
-                }
-                self.done(op, Done::Stored { stored, refused });
+                self.ask(op, ContextRequest::Store { contexts, from });
             }
             Effect::End { run, lost } => self.end = Some((*run, lost)),
         }
+    }
+
+    fn ask(&mut self, op: OpId, request: ContextRequest) {
+        let done = match context_store::answer(&mut self.contexts, request) {
+            ContextAnswer::Resolved(found) => Done::Resolved(found),
+            ContextAnswer::Stored { stored, refused } => Done::Stored { stored, refused },
+        };
+        self.done(op, done);
     }
 
     fn answer(
@@ -240,6 +257,7 @@ impl Sim {
         assert_eq!(speakers.last(), Some(&Speaker::User));
         assert!(speakers.windows(2).all(|two| two[0] != two[1]), "{speakers:?}");
         self.calls.push(request.key.clone());
+        self.prompts.extend(request.messages.last().map(|last| last.content.to_string()));
         if let Some((_, failure)) = self.fail_call.take_if(|(key, _)| *key == request.key) {
             return Err(failure);
         }
@@ -253,16 +271,16 @@ impl Sim {
         Ok((answer, CallFacts::default()))
     }
 
-    fn end(&self) -> &AgentEnd {
+    pub fn end(&self) -> &AgentEnd {
         &self.end.as_ref().expect("has ended").0.end
     }
 
-    fn record(&self) -> &[Arc<Entry>] {
+    pub fn record(&self) -> &[Arc<Entry>] {
         &self.end.as_ref().expect("has ended").0.record
     }
 
     /// What an agent was told last of its actions.
-    fn observations(&self, agent: u32) -> Vec<String> {
+    pub fn observations(&self, agent: u32) -> Vec<String> {
         let of = |entry: &Arc<Entry>| match &entry.event {
             Event::Acted { observation, .. } if entry.agent == AgentId(agent) => {
                 Some(observation.text.clone())
@@ -274,7 +292,7 @@ impl Sim {
 }
 
 /// Explore in parallel, code with what was found, finish.
-fn usual(role: Role, task: &str, turn: u32) -> &'static str {
+pub(crate) fn usual(role: Role, task: &str, turn: u32) -> &'static str {
     match (role, task, turn) {
         (Role::Orchestrator, _, 1) => {
             "<task_create>\nagent_type: explorer\ntitle: left\ndescription: look left\n\
@@ -302,7 +320,7 @@ fn usual(role: Role, task: &str, turn: u32) -> &'static str {
     }
 }
 
-fn mode(mode: Mode) -> TeamSettings {
+pub(crate) fn mode(mode: Mode) -> TeamSettings {
     TeamSettings { mode, restarts_max: 1000, ..TeamSettings::default() }
 }
 

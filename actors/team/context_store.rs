@@ -69,7 +69,7 @@ impl Actor for ContextStoreActor {
     }
 }
 
-fn answer(contexts: &mut Contexts, request: ContextRequest) -> ContextAnswer {
+pub(crate) fn answer(contexts: &mut Contexts, request: ContextRequest) -> ContextAnswer {
     match request {
         ContextRequest::Resolve { refs, tasks, for_task } => {
             let resolved = contexts.resolve(&refs, &tasks);
@@ -102,6 +102,9 @@ pub(crate) struct ContextDesk<T> {
     outstanding: usize,
     /// Requests that wait for a new store.
     waiting: Vec<(T, ContextRequest)>,
+    /// The store lost a request, and is dead or will be: nothing is asked until its death is told.
+    /// One that was only slow might otherwise do a request twice.
+    condemned: bool,
 }
 
 /// A request that came back.
@@ -114,7 +117,7 @@ pub(crate) struct Returned<T> {
 
 impl<T> Default for ContextDesk<T> {
     fn default() -> Self {
-        Self { store: None, outstanding: 0, waiting: Vec::new() }
+        Self { store: None, outstanding: 0, waiting: Vec::new(), condemned: false }
     }
 }
 
@@ -143,24 +146,43 @@ impl<T: Copy + Send + 'static> ContextDesk<T> {
         parent: ActorCell,
     ) -> Result<Vec<impl Future<Output = Returned<T>> + Send + use<T>>, ractor::SpawnErr> {
         self.outstanding = self.outstanding.saturating_sub(1);
+        if let (Some(_), Some(store)) = (&request, &self.store) {
+            store.kill();
+            self.condemned = true;
+        }
         self.waiting.extend(request.map(|request| (id, request)));
         self.send(record, parent).await
     }
 
-    /// Whether the actor that died was the store; the next request makes a new one.
+    /// Whether the actor that died was the store; [`Self::send`] makes a new one.
     pub(crate) fn died(&mut self, id: ActorId) -> bool {
         let is_store = self.store.as_ref().is_some_and(|store| store.get_id() == id);
         if is_store {
             self.store = None;
+            self.condemned = false;
         }
         is_store
     }
 
-    async fn send(
+    /// Nothing more will be asked.
+    pub(crate) fn close(&mut self) {
+        if let Some(store) = self.store.take() {
+            store.stop(None);
+        }
+    }
+
+    /// The requests that wait, when they can be sent.
+    ///
+    /// # Errors
+    /// When the actor system refuses to start a store.
+    pub(crate) async fn send(
         &mut self,
         record: &[Arc<Entry>],
         parent: ActorCell,
     ) -> Result<Vec<impl Future<Output = Returned<T>> + Send + use<T>>, ractor::SpawnErr> {
+        if self.condemned {
+            return Ok(Vec::new());
+        }
         if self.store.is_none() {
             if self.outstanding > 0 || self.waiting.is_empty() {
                 return Ok(Vec::new());
@@ -183,4 +205,66 @@ async fn call<T>(store: ActorRef<ContextMessage>, id: T, request: ContextRequest
         _ => None,
     };
     Returned { id, request, answer }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::team::record::AgentId;
+
+    struct Parent;
+
+    impl Actor for Parent {
+        type Msg = ();
+        type State = tokio::sync::mpsc::UnboundedSender<ActorId>;
+        type Arguments = Self::State;
+
+        async fn pre_start(
+            &self,
+            _myself: ActorRef<()>,
+            deaths: Self::State,
+        ) -> Result<Self::State, ActorProcessingErr> {
+            Ok(deaths)
+        }
+
+        async fn handle_supervisor_evt(
+            &self,
+            _myself: ActorRef<()>,
+            event: ractor::SupervisionEvent,
+            deaths: &mut Self::State,
+        ) -> Result<(), ActorProcessingErr> {
+            if let ractor::SupervisionEvent::ActorTerminated(cell, ..) = event {
+                deaths.send(cell.get_id())?;
+            }
+            Ok(())
+        }
+    }
+
+    /// A store that is only slow has done the request, and would do it again.
+    #[tokio::test]
+    async fn a_store_that_lost_a_request_is_never_asked_again() {
+        let (deaths, mut died) = tokio::sync::mpsc::unbounded_channel();
+        let (parent, _) = Actor::spawn(None, Parent, deaths).await.unwrap();
+        let mut desk = ContextDesk::default();
+        let request = ContextRequest::Store {
+            contexts: vec![NewContext { id: "a".to_owned(), content: "b".into() }],
+            from: Provenance { by: AgentId(1), task: "t".into(), turn: 1, at: Duration::ZERO },
+        };
+        let calls = desk.ask(1, request.clone(), &[], parent.get_cell()).await.unwrap();
+        for call in calls {
+            assert!(call.await.answer.is_some());
+        }
+        // As if the answer had not come in time.
+        let calls = desk.returned(1, Some(request), &[], parent.get_cell()).await.unwrap();
+        assert_eq!(calls.len(), 0);
+        assert!(desk.died(died.recv().await.unwrap()));
+        let mut versions = Vec::new();
+        for call in desk.send(&[], parent.get_cell()).await.unwrap() {
+            if let Some(ContextAnswer::Stored { stored, .. }) = call.await.answer {
+                versions.extend(stored.into_iter().map(|context| context.version));
+            }
+        }
+        assert_eq!(versions, [1]);
+        parent.stop(None);
+    }
 }

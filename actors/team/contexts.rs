@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::team::record::{AgentId, Entry, Event};
+use crate::team::text::{cut_middle, shares};
 
 /// Of a team; more would no longer be found in the orchestrator's view of them.
 pub const CONTEXTS_MAX: usize = 500;
@@ -89,6 +90,9 @@ impl Contexts {
         }
         if id.contains('@') || id.chars().any(char::is_control) {
             return Err(format!("a context's id has no `@` and no control characters: {id:?}"));
+        }
+        if names_task(id) {
+            return Err(format!("`{id}` is a task's id: give the context a name of its own"));
         }
         let chars = new.content.chars().count();
         if chars > CONTEXT_CHARS_MAX {
@@ -193,10 +197,16 @@ impl Contexts {
         format!("Contexts that exist: {ids}. Tasks with contexts: {tasks}")
     }
 
-    /// Everything, for an orchestrator that is shown all of it anew.
-    pub fn render(&self) -> String {
+    /// For an orchestrator that is shown all of it anew: the latest version of each name, within
+    /// about so many characters. What needs less than an equal share leaves the rest to the others.
+    pub fn render(&self, chars_max: usize) -> String {
+        let latest = |(at, context): &(usize, &Context)| {
+            self.by_id.get(&context.id).and_then(|versions| versions.last()) == Some(at)
+        };
+        let shown: Vec<_> = self.all.iter().enumerate().filter(latest).map(|(_, at)| at).collect();
+        let needs: Vec<_> = shown.iter().map(|context| context.content.chars().count()).collect();
         let mut text = String::new();
-        for context in &self.all {
+        for (context, share) in shown.into_iter().zip(shares(&needs, chars_max)) {
             let Context { id, version, task, used_by, content, .. } = context;
             let by = if task.is_empty() { "orchestrator" } else { task };
             // Writing into a string cannot fail.
@@ -205,10 +215,16 @@ impl Contexts {
                 "## {id} (version {version}, by {by}, used {} times)",
                 used_by.len()
             );
-            let _ = writeln!(text, "{}", content.trim_end());
+            let _ = writeln!(text, "{}", cut_middle(content, share).trim_end());
         }
         text
     }
+}
+
+/// A ref that could mean a task must not mean a context.
+fn names_task(id: &str) -> bool {
+    let number = id.strip_prefix("task_");
+    number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -256,6 +272,23 @@ mod tests {
     }
 
     #[test]
+    fn however_much_is_stored_what_is_shown_is_bounded_and_is_the_latest() {
+        let mut contexts = Contexts::default();
+        stored(&mut contexts, "small", "old news", "task_1");
+        stored(&mut contexts, "small", "news", "task_1");
+        for number in 0..50 {
+            let id = format!("large {number}");
+            stored(&mut contexts, &id, &"x".repeat(CONTEXT_CHARS_MAX), "task_2");
+        }
+        let seen = contexts.render(10_000);
+        assert!(
+            seen.starts_with("## small (version 2, by task_1, used 0 times)\nnews\n## large 0")
+        );
+        assert!(seen.chars().count() < 15_000, "{}", seen.chars().count());
+        assert_eq!(seen.matches("characters cut").count(), 50);
+    }
+
+    #[test]
     fn what_cannot_be_stored_is_refused_with_the_reason() {
         let contexts = Contexts::default();
         let refused = |id: &str, content: &str| {
@@ -264,6 +297,8 @@ mod tests {
         };
         assert!(refused(" ", "x").contains("1 to 100 characters"));
         assert!(refused("a@1", "x").contains("no `@`"));
+        assert!(refused("task_1", "x").contains("a task's id"));
+        assert!(refused("a\u{1b}[2J", "x").contains("no control characters"));
         assert!(refused("a", &"x".repeat(CONTEXT_CHARS_MAX + 1)).contains("40001 characters"));
     }
 }

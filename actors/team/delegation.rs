@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use crate::team::action::{CreateTask, OrchestratorAction};
 use crate::team::agent::Ending;
-use crate::team::conductor::{Closing, Conductor, Op};
+use crate::team::conductor::Conductor;
 use crate::team::contexts::{Context, NewContext, Provenance};
-use crate::team::messages::clock;
+use crate::team::messages::{TOKENS_TOLD_BELOW, clock};
+use crate::team::op::{Closing, Op};
 use crate::team::opening::{self, Given};
 use crate::team::prompts;
 use crate::team::protocol::{Done, Effect, Looked};
 use crate::team::record::{AgentEnd, AgentId, Brief, Event, ForcedBy, Observation, Task};
-use crate::team::text::cut_middle;
+use crate::team::text::{count, cut_middle};
 
 /// Of a team. An orchestrator has 50 turns; more tasks than this are a loop.
 const TASKS_MAX: usize = 200;
@@ -39,8 +40,9 @@ pub(super) struct Delegation {
 struct Launch {
     task: Arc<Task>,
     contexts: Vec<Context>,
-    number: AgentId,
-    agent: Option<AgentId>,
+    /// Given at the launch, whatever is ready first: the same in every run of the same plan.
+    agent: AgentId,
+    began: bool,
     /// What came of it, in words.
     outcome: Option<String>,
 }
@@ -165,7 +167,7 @@ impl Conductor {
         let task = Arc::new(Task { id, spec });
         self.tasks.push(task.clone());
         self.push(now, AgentId::ORCHESTRATOR, Event::TaskCreated(task.clone()));
-        match (launch, self.too_late(now)) {
+        match (launch, self.no_launch(now)) {
             (true, None) => self.launch(now, at, head, vec![task]),
             (true, Some(reason)) => {
                 let text = format!("{head} Not launched: {reason}");
@@ -193,7 +195,7 @@ impl Conductor {
             );
             return self.refused(now, at, text);
         }
-        if let Some(reason) = self.too_late(now) {
+        if let Some(reason) = self.no_launch(now) {
             return self.refused(now, at, format!("nothing launched: {reason}"));
         }
         let tasks = ids.iter().filter_map(|id| self.task(id).cloned()).collect();
@@ -202,14 +204,18 @@ impl Conductor {
 
     /// Every task needs its contexts, then a look at the environment, then an actor.
     fn launch(&mut self, now: Duration, (turn, index, _): At, head: String, tasks: Vec<Arc<Task>>) {
-        let mut launches = Vec::new();
-        for task in tasks {
-            // Now, not when it begins: which look is over first is another in every run.
-            self.launched += 1;
-            let number = AgentId(self.launched);
-            let contexts = Vec::new();
-            launches.push(Launch { task, contexts, number, agent: None, outcome: None });
-        }
+        let launches: Vec<_> = tasks
+            .into_iter()
+            .zip(self.agents..)
+            .map(|(task, number)| Launch {
+                task,
+                contexts: Vec::new(),
+                agent: AgentId(number),
+                began: false,
+                outcome: None,
+            })
+            .collect();
+        self.agents += launches.len() as u32;
         for (launch, Launch { task, .. }) in launches.iter().enumerate() {
             let refs = task.spec.context_refs.clone();
             let (for_task, tasks) = (Some(task.id.clone()), self.task_ids());
@@ -254,8 +260,8 @@ impl Conductor {
                 let share = self.settings.tokens_max.saturating_sub(self.tokens) / count as u64;
                 let tokens_max = self.settings.subagent_tokens_max.min(share);
                 let Some(found) = self.launch_at(launch) else { return };
-                let agent = found.number;
-                found.agent = Some(agent);
+                found.began = true;
+                let agent = found.agent;
                 let brief = brief(found, &looked, deadline, tokens_max);
                 self.seat(now, agent, brief);
             }
@@ -271,7 +277,7 @@ impl Conductor {
     pub(super) fn subagent_ended(&mut self, now: Duration, agent: AgentId, end: &AgentEnd) {
         let text = self.report(now, agent, end);
         let launches = self.delegation.iter_mut().flat_map(|all| &mut all.launches);
-        if let Some(launch) = launches.into_iter().find(|launch| launch.agent == Some(agent)) {
+        if let Some(launch) = launches.into_iter().find(|launch| launch.agent == agent) {
             launch.outcome = Some(format!("{} {text}", launch.task.id));
         }
         self.complete(now);
@@ -286,10 +292,15 @@ impl Conductor {
         let Some(Delegation { turn, index, since, head, launches }) = self.delegation.take() else {
             return;
         };
-        let subagents: Vec<_> = launches.iter().filter_map(|launch| launch.agent).collect();
+        let subagents: Vec<_> =
+            launches.iter().filter(|launch| launch.began).map(|launch| launch.agent).collect();
         let outcomes = launches.into_iter().filter_map(|launch| launch.outcome);
-        let parts: Vec<_> =
+        let mut parts: Vec<_> =
             Some(head).into_iter().filter(|head| !head.is_empty()).chain(outcomes).collect();
+        let left = self.settings.tokens_max.saturating_sub(self.tokens);
+        if left < TOKENS_TOLD_BELOW {
+            parts.push(format!("[{left} tokens left for the team]"));
+        }
         let done = !subagents.is_empty();
         let observation = Observation { text: parts.join("\n\n"), done, subagents };
         self.acted(now, AgentId::ORCHESTRATOR, (turn, index, since), observation);
@@ -299,28 +310,36 @@ impl Conductor {
     fn report(&self, now: Duration, agent: AgentId, end: &AgentEnd) -> String {
         let own = || self.record.iter().filter(|entry| entry.agent == agent);
         let turns = own().filter(|entry| matches!(entry.event, Event::Asked { .. })).count();
+        let turns = count(turns, "turn");
         let began = own().next().map_or(now, |entry| entry.at);
         let how = match end {
             AgentEnd::Finished { .. } => "reported".to_owned(),
-            AgentEnd::Forced { by, .. } => format!("reported when told to end ({by:?})"),
-            AgentEnd::Synthetic { by, .. } => format!("ended without a report ({by:?})"),
+            AgentEnd::Forced { by, .. } => format!("reported when told to end ({by})"),
+            AgentEnd::Synthetic { by, .. } => format!("ended without a report ({by})"),
             AgentEnd::Refused { .. } => "refused".to_owned(),
             AgentEnd::Failed { .. } => "failed".to_owned(),
             AgentEnd::Cancelled => "was cancelled".to_owned(),
         };
         let took = clock(now.saturating_sub(began));
-        let mut text = format!("{how} after {turns} turns, {took}.\n{}", end.message());
+        let mut text = format!("{how} after {turns}, {took}.\n{}", end.message());
         let contexts = own().filter_map(|entry| match &entry.event {
             Event::Stored(context) => Some(context),
             _ => None,
         });
         for context in contexts {
-            text.push_str(&format!("\n\n## context {}\n{}", context.id, context.content));
+            let Context { id, version, content, .. } = &**context;
+            let replaces =
+                if *version > 1 { format!(" (version {version})") } else { String::new() };
+            text.push_str(&format!("\n\n## context {id}{replaces}\n{content}"));
         }
         cut_middle(&text, REPORT_CHARS_MAX)
     }
 
-    fn too_late(&self, now: Duration) -> Option<String> {
+    /// Why no subagent can be launched any more.
+    fn no_launch(&self, now: Duration) -> Option<String> {
+        if self.tokens >= self.settings.tokens_max {
+            return Some("all tokens are used up. Finish instead.".to_owned());
+        }
         let left = self.assigned.limit.saturating_sub(now);
         let needed = 2 * self.reserve();
         (left < needed).then(|| {
@@ -388,3 +407,7 @@ fn stored_as(context: &Context) -> String {
         ),
     }
 }
+
+#[cfg(test)]
+#[path = "delegation_tests.rs"]
+mod tests;

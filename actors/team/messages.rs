@@ -23,8 +23,9 @@ pub(crate) struct Left {
     pub tokens: u64,
 }
 
-/// Below this share of its tokens an agent is told how many are left.
-const TOKENS_TOLD_BELOW: u64 = 100_000;
+/// An agent that has fewer tokens left is told how many. An orchestrator is told of its team's, when
+/// subagents come back.
+pub(crate) const TOKENS_TOLD_BELOW: u64 = 100_000;
 
 pub(crate) fn status(role: Role, left: &Left, forced: Option<ForcedBy>) -> String {
     if let Some(by) = forced {
@@ -33,7 +34,7 @@ pub(crate) fn status(role: Role, left: &Left, forced: Option<ForcedBy>) -> Strin
     let Left { turn, turns_max, elapsed, time, tokens } = left;
     let mut status =
         format!("[turn {turn} of {turns_max}, {} elapsed, {} left", clock(*elapsed), clock(*time));
-    if *tokens < TOKENS_TOLD_BELOW {
+    if *tokens < TOKENS_TOLD_BELOW && role != Role::Orchestrator {
         status.push_str(&format!(", {tokens} tokens left"));
     }
     status.push(']');

@@ -17,6 +17,7 @@ pub mod agent;
 pub mod conductor;
 mod delegation;
 mod messages;
+mod op;
 mod opening;
 pub mod prompts;
 pub mod protocol;

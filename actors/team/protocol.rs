@@ -39,7 +39,7 @@ pub enum Input {
 /// How an operation ended.
 #[derive(Debug)]
 pub enum Done {
-    Called(Result<(Answer, CallFacts), CallFailure>),
+    Called(Box<Result<(Answer, CallFacts), CallFailure>>),
     Acted(Result<Observation, SandboxError>),
     Looked(Result<Looked, SandboxError>),
     Resolved(Result<Vec<Context>, String>),
@@ -53,7 +53,7 @@ pub enum Done {
 #[derive(Clone, Debug, PartialEq)]
 pub enum CallFailure {
     ContextOverflow,
-    /// The endpoint was slow, but did not fail: the time was the agent's to use.
+    /// The endpoint was slow, but did not fail: the agent's time was over.
     TimeOver,
     Endpoint(String),
 }
@@ -88,6 +88,7 @@ pub enum Effect {
         op: OpId,
         role: Role,
         request: Box<Request>,
+        time_left: Duration,
     },
     Tool {
         op: OpId,

@@ -209,8 +209,8 @@ fn short(fields: &Fields<'_>, name: &str, text: String) -> Read<String> {
         let message = format!("`{name}` has {chars} characters, at most {NAME_CHARS_MAX} are read");
         return Err(fields.fault(message));
     }
-    if text.contains(['\n', '\r']) {
-        return Err(fields.fault(format!("`{name}` is one line")));
+    if text.contains(char::is_control) {
+        return Err(fields.fault(format!("`{name}` is one line without control characters")));
     }
     Ok(text)
 }

@@ -65,6 +65,7 @@ pub(crate) enum StageMessage {
     Done(OpId, Box<Done>),
     ContextsBack(Box<Returned<OpId>>),
     TimeOver,
+    EnvironmentLost(SandboxError),
     /// A task of the stage's ended without a word: a defect of ours.
     Lost,
 }
@@ -88,15 +89,14 @@ pub(crate) struct Stage {
     /// Of the task: scratch folders are its agents' own.
     step: u32,
     started: Instant,
-    deadline: Instant,
     rollout: Rollout,
     /// The rollout's actor, to which agents are linked.
     parent: ActorCell,
     actors: HashMap<ActorId, (AgentId, u32, ActorCell)>,
     /// Where each agent's actor waits for what has happened.
     ports: HashMap<AgentId, oneshot::Sender<Vec<Arc<Entry>>>>,
-    /// Agents whose actor was replaced and has not asked for anything yet, and since when.
-    taken_over: HashMap<AgentId, Instant>,
+    /// Agents whose actor was replaced and has not asked for anything yet: its life, since when.
+    taken_over: HashMap<AgentId, (u32, Instant)>,
     explorers: HashMap<AgentId, ExplorerHands>,
     coders: HashMap<AgentId, CoderHands>,
     changes: ChangeLock,
@@ -125,7 +125,6 @@ impl Stage {
             limits,
             step,
             started,
-            deadline,
             rollout,
             parent,
             actors: HashMap::new(),
@@ -139,10 +138,13 @@ impl Stage {
             tasks: JoinSet::new(),
             reply: Some(reply),
         };
-        let rollout = stage.rollout.clone();
+        let (rollout, workbench) = (stage.rollout.clone(), stage.workbench.clone());
         stage.tasks.spawn(async move {
-            tokio::time::sleep_until(deadline + GRACE).await;
-            rollout(StageMessage::TimeOver);
+            // A team that only thinks would not notice the loss of its environment.
+            rollout(tokio::select! {
+                () = tokio::time::sleep_until(deadline + GRACE) => StageMessage::TimeOver,
+                error = workbench.lost() => StageMessage::EnvironmentLost(error),
+            });
         });
         let effects = stage.conductor.start();
         stage.carry_out(effects).await;
@@ -151,11 +153,17 @@ impl Stage {
 
     pub(crate) async fn handle(&mut self, message: StageMessage) {
         while self.tasks.try_join_next().is_some() {}
+        if self.reply.is_none() {
+            // Whoever asks for something after the end is told so by the drop of the message.
+            return;
+        }
         match message {
             StageMessage::Wanted(Wanted { agent, life, want, reply }) => {
-                if let Some(since) = self.taken_over.remove(&agent) {
+                let replaced = |(of, _): &&(u32, Instant)| *of == life;
+                if let Some((_, since)) = self.taken_over.get(&agent).filter(replaced) {
                     let took = since.elapsed().as_secs_f64();
                     metrics::histogram!("orcapack_takeover_seconds").record(took);
+                    self.taken_over.remove(&agent);
                 }
                 self.ports.insert(agent, reply);
                 self.input(Input::Wants { agent, life, want }).await;
@@ -163,7 +171,8 @@ impl Stage {
             StageMessage::Done(op, done) => self.input(Input::Done(op, done)).await,
             StageMessage::ContextsBack(returned) => self.contexts_back(*returned).await,
             StageMessage::TimeOver => self.input(Input::TimeOver).await,
-            StageMessage::Lost => self.lose("an operation of the team panicked".to_owned()).await,
+            StageMessage::EnvironmentLost(error) => self.lose(error),
+            StageMessage::Lost => self.defect("an operation of the team panicked".to_owned()),
         }
     }
 
@@ -174,10 +183,14 @@ impl Stage {
             self.desk_deaths.push_back(Instant::now());
             self.desk_deaths.retain(|at| at.elapsed() <= window);
             if self.desk_deaths.len() > self.context.settings.restarts_max as usize {
-                self.lose(format!("the context store died too often: {reason}")).await;
+                return self.defect(format!("the context store died too often: {reason}"));
+            }
+            let record = self.conductor.record();
+            match self.desk.send(record, self.parent.clone()).await {
+                Ok(calls) => self.run_calls(calls),
+                Err(error) => self.defect(refused(&error)),
             }
         } else if let Some((agent, life, _)) = self.actors.remove(&id) {
-            self.taken_over.insert(agent, Instant::now());
             self.input(Input::Died { agent, life, reason }).await;
         }
     }
@@ -190,7 +203,7 @@ impl Stage {
     async fn carry_out(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             if let Err(error) = self.carry_out_one(effect).await {
-                return Box::pin(self.lose(format!("the actor system refuses: {error}"))).await;
+                return self.defect(refused(&error));
             }
         }
     }
@@ -206,13 +219,12 @@ impl Stage {
                     let _ = port.send(entries);
                 }
             }
-            Effect::Call { op, role, request } => {
+            Effect::Call { op, role, request, time_left } => {
                 let endpoint = self.context.models.of(role).clone();
-                let deadline = self.deadline;
-                self.work(
-                    op,
-                    async move { Done::Called(call(&endpoint, &request, deadline).await) },
-                );
+                let deadline = Instant::now() + time_left;
+                self.work(op, async move {
+                    Done::Called(Box::new(call(&endpoint, &request, deadline).await))
+                });
             }
             Effect::Tool { op, agent, role: Role::Explorer, tool, time_left } => {
                 let hands = self.explorer(agent);
@@ -293,6 +305,9 @@ impl Stage {
             }
         };
         self.actors.insert(cell.get_id(), (agent, life, cell));
+        if life > 1 {
+            self.taken_over.insert(agent, (life, Instant::now()));
+        }
         Ok(())
     }
 
@@ -353,7 +368,7 @@ impl Stage {
         let record = self.conductor.record();
         match self.desk.returned(id, lost, record, self.parent.clone()).await {
             Ok(calls) => self.run_calls(calls),
-            Err(error) => self.lose(format!("the actor system refuses: {error}")).await,
+            Err(error) => self.defect(refused(&error)),
         }
     }
 
@@ -368,8 +383,11 @@ impl Stage {
         }
     }
 
-    async fn lose(&mut self, message: String) {
-        let error = SandboxError::new(FailureClass::Internal, message);
+    fn defect(&mut self, message: String) {
+        self.lose(SandboxError::new(FailureClass::Internal, message));
+    }
+
+    fn lose(&mut self, error: SandboxError) {
         let effects = self.conductor.lose(self.started.elapsed(), error);
         for effect in effects {
             if let Effect::End { run, lost } = effect {
@@ -381,11 +399,17 @@ impl Stage {
     fn end(&mut self, worked: Worked) {
         self.tasks.abort_all();
         self.ports.clear();
+        self.actors.drain().for_each(|(_, (.., cell))| cell.kill());
+        self.desk.close();
         if let Some(reply) = self.reply.take() {
             // The attempt may have been given up meanwhile.
             let _ = reply.send(worked);
         }
     }
+}
+
+fn refused(error: &SpawnErr) -> String {
+    format!("the actor system refuses: {error}")
 }
 
 async fn call(

@@ -6,13 +6,17 @@ use std::fmt::Write as _;
 use crate::team::contexts::Contexts;
 use crate::team::messages::join;
 use crate::team::record::{AgentEnd, AgentId, Entry, Event};
-use crate::team::text::cut_middle;
+use crate::team::text::{cut_middle, cut_start};
 
 /// Of its own answers, and of what came of them, in the history.
 const ANSWER_CHARS_MAX: usize = 500;
 const OUTCOME_CHARS_MAX: usize = 2_000;
 /// Turns in the history, the latest.
 const TURNS_MAX: usize = 100;
+/// Of all contexts together; about a quarter of the context window of the models that are used.
+const CONTEXTS_CHARS_MAX: usize = 120_000;
+/// Of contexts and history, after a view that did not fit the context window.
+const SHORT_CHARS_MAX: usize = 8_000;
 
 #[derive(Debug, Default)]
 pub(crate) struct View {
@@ -23,6 +27,8 @@ pub(crate) struct View {
     history: Vec<(String, String)>,
     /// Which task a subagent works on.
     agents: BTreeMap<AgentId, String>,
+    /// Only what is needed for a last answer.
+    pub(crate) short: bool,
 }
 
 impl View {
@@ -55,6 +61,10 @@ impl View {
     }
 
     pub(crate) fn told(&mut self, outcome: &str) {
+        // A turn that had no answer has no outcome.
+        if outcome.is_empty() {
+            return;
+        }
         if let Some((_, told)) = self.history.last_mut() {
             *told = cut_middle(outcome, OUTCOME_CHARS_MAX);
         }
@@ -71,6 +81,11 @@ impl View {
         for (answer, outcome) in &self.history {
             let _ = writeln!(history, "You answered:\n{answer}\n\nWhat came of it:\n{outcome}\n");
         }
+        let mut contexts_max = CONTEXTS_CHARS_MAX;
+        if self.short {
+            contexts_max = SHORT_CHARS_MAX;
+            history = cut_start(&history, SHORT_CHARS_MAX);
+        }
         let part = |title: &str, text: &str| match text.is_empty() {
             true => format!("# {title}\n\nNone yet."),
             false => format!("# {title}\n\n{}", text.trim_end()),
@@ -78,7 +93,7 @@ impl View {
         join(&[
             first,
             &part("Tasks", &tasks),
-            &part("Contexts", &self.contexts.render()),
+            &part("Contexts", &self.contexts.render(contexts_max)),
             &part("History", &history),
             &snapshot.map(|text| part("Environment now", text)).unwrap_or_default(),
             status,
