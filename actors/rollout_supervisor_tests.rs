@@ -1,6 +1,6 @@
 //! Rollouts over fake sandboxes, with a model that thinks for ever.
 
-use futures_util::future::{BoxFuture, pending};
+use futures_util::future::{BoxFuture, pending, ready};
 use orcapack_tasks::FileTree;
 use orcapack_tasks::grading::Scheme;
 use orcapack_tasks::task::{
@@ -22,20 +22,27 @@ use crate::pool::Pool;
 use crate::sandbox::{Driver, Limits};
 use crate::start_gate::StartGateConfig;
 use crate::team::record::Event;
+use crate::team::sample;
 use crate::team::settings::TeamSettings;
 use crate::team::stage::TeamContext;
 
 const LONG: Duration = Duration::from_secs(3600);
 
-/// Tells of each call, and never answers.
-struct Thinking(mpsc::UnboundedSender<()>);
+/// Is done with all steps of a task but the last one, of two, over which it thinks for ever; tells
+/// of each such call.
+struct Thinking(mpsc::UnboundedSender<()>, bool);
 
 impl Model for Thinking {
     fn name(&self) -> &str {
         "thinking"
     }
 
-    fn call<'a>(&'a self, _request: &'a Request) -> BoxFuture<'a, Result<Answer, ModelError>> {
+    fn call<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Answer, ModelError>> {
+        if self.1 && request.key.step == 0 {
+            let text =
+                "<add_context>\nid: a\ncontent: b\n</add_context>\n<finish>\ndone\n</finish>";
+            return Box::pin(ready(Ok(sample::answer(text))));
+        }
         let _ = self.0.send(());
         Box::pin(pending())
     }
@@ -90,10 +97,11 @@ struct World {
     rollouts: Rollouts,
     reports: mpsc::UnboundedReceiver<Box<AttemptReport>>,
     calls: mpsc::UnboundedReceiver<()>,
+    steps: usize,
 }
 
 impl World {
-    async fn new() -> Self {
+    async fn new(steps: usize) -> Self {
         let (send_report, reports) = mpsc::unbounded_channel();
         let (send_call, calls) = mpsc::unbounded_channel();
         let (root, _) = Actor::spawn(None, Collector, send_report).await.unwrap();
@@ -106,7 +114,7 @@ impl World {
         };
         let of_pool: Arc<dyn Driver> = Arc::new(driver.clone());
         let pool = Pool::spawn(of_pool, gate, board.clone(), root.get_cell()).await.unwrap();
-        let model: Arc<dyn Model> = Arc::new(Thinking(send_call));
+        let model: Arc<dyn Model> = Arc::new(Thinking(send_call, steps > 1));
         let names = EndpointNames::same("thinking");
         let endpoints = vec![(settings("thinking", EndpointKind::OpenAi), model)];
         let models = Models::spawn(endpoints, &names, &board, &root.get_cell()).await.unwrap();
@@ -129,11 +137,13 @@ impl World {
         };
         let cell = root.get_cell();
         let rollouts = Rollouts::spawn(Arc::new(context), root.get_derived(), cell).await.unwrap();
-        Self { driver, root, rollouts, reports, calls }
+        Self { driver, root, rollouts, reports, calls, steps }
     }
 
     fn start(&self) {
-        let (task, agent) = (Arc::new(task()), Solver::Team);
+        let mut task = task();
+        task.steps = vec![task.steps[0].clone(); self.steps];
+        let (task, agent) = (Arc::new(task), Solver::Team);
         self.rollouts.start(Assignment { rollout: 0, attempt: 1, fence: 1, task, agent });
     }
 }
@@ -198,7 +208,7 @@ fn lost(report: &AttemptReport) -> FailureClass {
 
 #[tokio::test]
 async fn a_team_that_only_thinks_notices_the_loss_of_its_environment_and_keeps_its_record() {
-    let mut world = World::new().await;
+    let mut world = World::new(1).await;
     world.start();
     world.calls.recv().await.unwrap();
     world.driver.kill(1);
@@ -212,7 +222,7 @@ async fn a_team_that_only_thinks_notices_the_loss_of_its_environment_and_keeps_i
 
 #[tokio::test]
 async fn an_attempt_that_comes_after_the_end_of_all_is_not_started() {
-    let mut world = World::new().await;
+    let mut world = World::new(1).await;
     world.rollouts.kill_all();
     world.start();
     assert_eq!(lost(&world.reports.recv().await.unwrap()), FailureClass::NodeLost);
@@ -222,7 +232,7 @@ async fn an_attempt_that_comes_after_the_end_of_all_is_not_started() {
 
 #[tokio::test]
 async fn with_a_rollout_its_whole_team_is_killed_and_its_environment_removed() {
-    let mut world = World::new().await;
+    let mut world = World::new(1).await;
     world.start();
     world.calls.recv().await.unwrap();
     let alive = census::below(&world.root.get_cell());
@@ -233,5 +243,27 @@ async fn with_a_rollout_its_whole_team_is_killed_and_its_environment_removed() {
         // Neither wakes anybody: polled.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+    world.root.stop(None);
+}
+
+#[tokio::test]
+async fn the_team_of_one_step_has_gone_when_the_next_one_works() {
+    let mut world = World::new(2).await;
+    world.start();
+    world.calls.recv().await.unwrap();
+    let expected = [ActorKind::Rollout, ActorKind::Orchestrator, ActorKind::Environment];
+    let gone = async {
+        loop {
+            let alive = census::below(&world.root.get_cell());
+            let mut alive: Vec<_> = alive.into_iter().map(|(kind, _)| kind).collect();
+            alive.sort();
+            if alive == expected {
+                break;
+            }
+            // The ends of actors that were told to end wake nobody: polled.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), gone).await.expect("somebody stays");
     world.root.stop(None);
 }

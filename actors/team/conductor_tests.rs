@@ -103,7 +103,7 @@ pub(crate) struct Sim {
     pub prompts: Vec<String>,
     /// When each call has to be answered.
     pub call_times: Vec<(AgentId, Duration)>,
-    acted: Vec<(AgentId, String)>,
+    pub acted: Vec<(AgentId, String)>,
     pub fail_call: Option<(CallKey, CallFailure)>,
     pub end: Option<(TeamRun, Option<SandboxError>)>,
 }
@@ -433,29 +433,6 @@ fn an_orchestrator_that_dies_too_often_is_an_infrastructure_failure() {
     let sim = Sim { kills_percent: 95, ..Sim::new(3, settings, usual) }.run();
     let lost = sim.end.as_ref().and_then(|(_, lost)| lost.clone()).expect("is lost");
     assert_eq!(lost.class, FailureClass::Internal);
-}
-
-#[test]
-fn a_refused_task_is_in_no_tree_and_the_refusal_lists_what_exists() {
-    fn script(_: Role, _: &str, turn: u32) -> &'static str {
-        match turn {
-            1 => {
-                "<add_context>\nid: plan\ncontent: p\n</add_context>\n<task_create>\n\
-                 agent_type: coder\ntitle: t\ndescription: d\ncontext_refs: [plam]\n</task_create>\n\
-                 <launch_subagent>\ntask_id: task_1\n</launch_subagent>"
-            }
-            _ => "<finish>\nno\n</finish>",
-        }
-    }
-    let sim = Sim::new(1, mode(Mode::Stateful), script).run();
-    let told = sim.observations(0);
-    assert_eq!(told[0], "stored as `plan`");
-    assert_eq!(
-        told[1],
-        "task not created: `plam` is neither a context nor a task. Contexts that exist: plan. \
-         Tasks with contexts: none"
-    );
-    assert!(told[2].contains("no task `task_1`. Tasks that exist: none"), "{}", told[2]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::model::CallKey;
-use crate::team::conductor::tests::{Sim, mode, usual};
+use crate::team::conductor::tests::{Script, Sim, mode, usual};
 use crate::team::protocol::{CallFailure, Effect, Input};
 use crate::team::record::{AgentEnd, AgentId, Event, ForcedBy};
 use crate::team::role::Role;
@@ -195,4 +195,79 @@ fn a_team_is_told_what_it_has_left_of_its_tokens_when_that_is_little() {
         sim.observations(0).join("\n").contains("tokens left for the team]")
     };
     assert!(left(100_000) && !left(1_000_000));
+}
+
+#[test]
+fn each_rung_of_the_ladder_asks_once_more_and_then_writes_the_end() {
+    /// No action of an orchestrator's.
+    fn commands(_: Role, _: &str, _: u32) -> &'static str {
+        "<bash>\ncmd: ls\n</bash>"
+    }
+    fn busy(_: Role, _: &str, _: u32) -> &'static str {
+        "<add_context>\nid: a\ncontent: b\n</add_context>"
+    }
+    let bounds = TeamSettings::default();
+    let (few_turns, few_tokens) = (
+        TeamSettings { orchestrator_turns_max: 2, ..bounds.clone() },
+        TeamSettings { tokens_max: 200, ..bounds.clone() },
+    );
+    let rungs: [(TeamSettings, Script, ForcedBy, u32); 3] = [
+        (bounds, commands, ForcedBy::ParseErrors, 3),
+        (few_turns, busy, ForcedBy::TurnsUsedUp, 2),
+        (few_tokens, busy, ForcedBy::TokensUsedUp, 2),
+    ];
+    for (settings, script, by, free) in rungs {
+        let sim = Sim::new(1, settings, script).run();
+        assert!(matches!(sim.end(), AgentEnd::Synthetic { by: found, .. } if *found == by));
+        let asked: Vec<_> = sim
+            .record()
+            .iter()
+            .filter_map(|entry| match &entry.event {
+                Event::Asked { turn, forced, .. } => Some((*turn, *forced)),
+                _ => None,
+            })
+            .collect();
+        let mut expected: Vec<_> = (1..=free).map(|turn| (turn, None)).collect();
+        expected.push((free + 1, Some(by)));
+        assert_eq!(asked, expected);
+        assert!(sim.acted.is_empty(), "an orchestrator has no hands");
+    }
+}
+
+#[test]
+fn a_context_that_is_stored_again_is_a_new_version_and_its_author_is_told() {
+    fn again(_: Role, _: &str, turn: u32) -> &'static str {
+        match turn {
+            1 | 2 => "<add_context>\nid: a\ncontent: b\n</add_context>",
+            _ => "<finish>\ndone\n</finish>",
+        }
+    }
+    let told = Sim::new(1, mode(Mode::Stateful), again).run().observations(0);
+    assert_eq!(
+        told,
+        ["stored as `a`", "stored as version 2 of `a`; the one before stays as `a@1`"]
+    );
+}
+
+#[test]
+fn a_refused_task_is_in_no_tree_and_the_refusal_lists_what_exists() {
+    fn script(_: Role, _: &str, turn: u32) -> &'static str {
+        match turn {
+            1 => {
+                "<add_context>\nid: plan\ncontent: p\n</add_context>\n<task_create>\n\
+                 agent_type: coder\ntitle: t\ndescription: d\ncontext_refs: [plam]\n</task_create>\n\
+                 <launch_subagent>\ntask_id: task_1\n</launch_subagent>"
+            }
+            _ => "<finish>\nno\n</finish>",
+        }
+    }
+    let sim = Sim::new(1, mode(Mode::Stateful), script).run();
+    let told = sim.observations(0);
+    assert_eq!(told[0], "stored as `plan`");
+    assert_eq!(
+        told[1],
+        "task not created: `plam` is neither a context nor a task. Contexts that exist: plan. \
+         Tasks with contexts: none"
+    );
+    assert!(told[2].contains("no task `task_1`. Tasks that exist: none"), "{}", told[2]);
 }
