@@ -22,7 +22,8 @@ pub enum SupervisorMessage {
         from: ActorId,
         report: Box<AttemptReport>,
     },
-    /// Ends every attempt now, and those that are still to be started; each is reported as an infrastructure failure of class `node_lost`.
+    /// Ends every attempt now, and those that are still to be started; each is reported as an
+    /// infrastructure failure of class `node_lost`.
     KillAll,
 }
 

@@ -81,11 +81,15 @@ fn subagents_are_numbered_as_they_are_launched_whoever_is_ready_first() {
 fn what_is_being_done_for_an_agent_that_dies_for_good_is_still_recorded() {
     let settings = TeamSettings { restarts_max: 0, ..TeamSettings::default() };
     let mut sim = Sim::new(1, settings, usual);
-    let first_call = |effect: &Effect| matches!(effect, Effect::Call { request, .. } if request.key == call(1, 1));
+    let first = call(1, 1);
+    let first_call = |effect: &Effect| match effect {
+        Effect::Call { request, .. } => request.key == first,
+        _ => false,
+    };
     sim.pending = sim.conductor.start();
-    sim.go_on_without(first_call);
+    sim.go_on_without(&first_call);
     sim.die(1);
-    sim.go_on_without(first_call);
+    sim.go_on_without(&first_call);
     assert!(sim.end.is_none(), "the call is still under way");
     sim.go_on_without(|_| false);
     let own = sim.record().iter().filter(|entry| entry.agent == AgentId(1));
@@ -255,7 +259,8 @@ fn a_refused_task_is_in_no_tree_and_the_refusal_lists_what_exists() {
         match turn {
             1 => {
                 "<add_context>\nid: plan\ncontent: p\n</add_context>\n<task_create>\n\
-                 agent_type: coder\ntitle: t\ndescription: d\ncontext_refs: [plam]\n</task_create>\n\
+                 agent_type: coder\ntitle: t\ndescription: d\ncontext_refs: [plam]\n\
+                 </task_create>\n\
                  <launch_subagent>\ntask_id: task_1\n</launch_subagent>"
             }
             _ => "<finish>\nno\n</finish>",

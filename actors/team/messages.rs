@@ -23,8 +23,8 @@ pub(crate) struct Left {
     pub tokens: u64,
 }
 
-/// An agent that has fewer tokens left is told how many. An orchestrator is told of its team's, when
-/// subagents come back.
+/// An agent that has fewer tokens left is told how many. An orchestrator is told of its team's,
+/// when subagents come back.
 pub(crate) const TOKENS_TOLD_BELOW: u64 = 100_000;
 
 pub(crate) fn status(role: Role, left: &Left, forced: Option<ForcedBy>) -> String {
