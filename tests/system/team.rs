@@ -86,6 +86,9 @@ fn solves(served: &Served) {
         assert_eq!(ends, ["explorer", "explorer", "explorer", "coder"]);
         uses_every_action(&root);
         is_told_what_it_needs(&asked, job);
+        let turn = answers(&root.subagent_trajectories[0])[1].observation.as_ref().unwrap();
+        let refused = turn.results[1].content.as_deref().unwrap();
+        assert!(refused.contains("an explorer changes no files"), "{refused}");
         side_by_side(&world, job);
     }
     for secret in [KEY, SECRETS[0], SECRETS[1]] {
