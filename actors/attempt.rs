@@ -253,10 +253,12 @@ impl Attempt<'_> {
         let key = CallKey { rollout, attempt, step: self.steps.len() as u32, agent: 0, turn: 0 };
         let assigned = Assigned { instruction: step.instruction.as_str().into(), limit, key };
         self.clock.enter(Phase::Model, now());
+        let began = now();
         let (workbench, user) = (environment.workbench(), step.agent.user.clone());
         let limits = self.limits(&self.assignment.task.environment);
         let Worked { run, lost } = self.team.solve(assigned, workbench, user, limits).await?;
-        self.clock.shift(Phase::Model, Phase::Exec, figures::acting(&run.record), now());
+        let exec = began.elapsed().saturating_sub(figures::waiting(&run.record));
+        self.clock.shift(Phase::Model, Phase::Exec, exec, now());
         match lost {
             None => Ok(AgentRun::Team(run)),
             Some(error) => {

@@ -110,6 +110,11 @@ impl Writer {
                         ToolCall { tool_call_id, function_name, arguments, extra: None }
                     })
                     .collect();
+                // No call asked for it, and it is what was told last.
+                appended.observation = calls::complaint(role, answer).map(|complaint| {
+                    let content = Some(complaint);
+                    Observed { results: vec![ObservationResult { content, ..Default::default() }] }
+                });
                 let index = trajectory.steps.len() - 1;
                 self.turns.insert((entry.agent, *turn), index);
             }
@@ -118,7 +123,8 @@ impl Writer {
                 if let Some(step) = place.and_then(|at| trajectory.steps.get_mut(*at)) {
                     let result = self.result(step, *index, observation, *took);
                     let observed = step.observation.get_or_insert_with(Observed::default);
-                    observed.results.push(result);
+                    let at = (*index).min(observed.results.len());
+                    observed.results.insert(at, result);
                 }
             }
             Event::Stored(context) => {
@@ -205,7 +211,9 @@ pub fn log_text(run: &TeamRun) -> String {
                 let (usage, tries) = (answer.usage, call.tries);
                 let (prompt, completion) = (usage.prompt_tokens, usage.completion_tokens);
                 let heading = format!("turn {turn}, {prompt} + {completion} tokens, try {tries}:");
-                format!("{heading}{}", indented(&answer.text))
+                let complaint = roles.get(agent).and_then(|role| calls::complaint(*role, answer));
+                let complaint = complaint.map(|said| format!("\n  not done:{}", indented(&said)));
+                format!("{heading}{}{}", indented(&answer.text), complaint.unwrap_or_default())
             }
             Event::Acted { turn, index, observation, took } => {
                 let done = if observation.done { "done" } else { "not done" };

@@ -104,6 +104,30 @@ fn a_subagent_without_a_record_is_not_referred_to() {
 }
 
 #[test]
+fn what_was_wrong_with_an_answer_stands_behind_what_came_of_its_actions() {
+    let mut recorder = Recorder::default();
+    recorder.began(0, Role::Orchestrator, "", "").asked(0, 1, None);
+    let answer = "<add_context>\nid: a\ncontent: b\n</add_context>\n<bash>\ncmd: ls\n</bash>";
+    recorder.answered(0, 1, answer, None).acted(0, 1, 0, 0.0, seen("stored as `a`"));
+    recorder.asked(0, 2, None).answered(0, 2, "Let me think.", None);
+    let run = recorder.run(AgentEnd::Cancelled);
+    let root = steps(std::slice::from_ref(&run));
+    let told = |step: usize| {
+        let results = &root.steps[step].observation.as_ref().unwrap().results;
+        let told =
+            |result: &ObservationResult| (result.source_call_id.clone(), result.content.clone());
+        results.iter().map(told).collect::<Vec<_>>()
+    };
+    let [stored, refused] = &*told(2) else { panic!("{:?}", told(2)) };
+    assert_eq!(*stored, (Some("call_3_0".to_owned()), Some("stored as `a`".to_owned())));
+    let complaint = refused.1.as_deref().unwrap();
+    assert!(refused.0.is_none() && complaint.contains("`bash`"), "{complaint}");
+    let [(None, Some(idle))] = &*told(3) else { panic!("{:?}", told(3)) };
+    assert!(idle.starts_with("The answer held no action"), "{idle}");
+    assert!(log_text(&run).contains("\n  not done:\n    The answer held no action"));
+}
+
+#[test]
 fn a_team_that_did_nothing_has_its_instruction() {
     let nothing = TeamRun { record: Vec::new(), end: AgentEnd::Cancelled };
     let root = steps(&[nothing]);
@@ -137,21 +161,29 @@ fn the_log_of_a_team() {
     [    2.000] coder 2 asks, turn 1
     [    3.000] explorer 1 turn 1, 1000 + 100 tokens, try 1:
         ls
+      not done:
+        The answer held no action, so nothing was done. An action is a tag at the start of a line with a YAML body.
     [    3.500] explorer 1 turn 1, action 1, done, 0.500 s:
         a.txt
     [    3.500] explorer 1 asks, turn 2
     [    4.000] explorer 1 is taken over by a new actor
     [    5.000] explorer 1 turn 2, 2000 + 100 tokens, try 1:
         It is a.txt.
+      not done:
+        The answer held no action, so nothing was done. An action is a tag at the start of a line with a YAML body.
     [    5.000] explorer 1 finished:
         It is a.txt.
     [    6.000] coder 2 turn 1, 1000 + 100 tokens, try 1:
         write
+      not done:
+        The answer held no action, so nothing was done. An action is a tag at the start of a line with a YAML body.
     [    7.000] coder 2 turn 1, action 1, done, 1.000 s:
         written
     [    7.000] coder 2 must end, turn 2: turns used up
     [    9.000] coder 2 turn 2, 2000 + 100 tokens, try 1:
         Written.
+      not done:
+        The answer held no action, so nothing was done. An action is a tag at the start of a line with a YAML body.
     [    9.000] coder 2 forced:
         Written.
     [    9.000] orchestrator 0 turn 1, action 2, done, 7.000 s:
@@ -159,6 +191,8 @@ fn the_log_of_a_team() {
     [    9.000] orchestrator 0 asks, turn 2
     [   10.000] orchestrator 0 turn 2, 2000 + 100 tokens, try 1:
         finish: done
+      not done:
+        The answer held no action, so nothing was done. An action is a tag at the start of a line with a YAML body.
     [   10.000] orchestrator 0 finished:
         done
     "#);

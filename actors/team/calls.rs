@@ -1,10 +1,12 @@
-//! The actions of an answer as trajectories tell them: the name of a tag, and its fields.
+//! The actions of an answer as trajectories tell them: the name of a tag, and its fields; and what
+//! was wrong with it.
 
 use serde_json::{Map, Value};
 
-use crate::model::Answer;
+use crate::model::{Answer, Finish};
 use crate::team::action::{CoderAction, ExplorerAction, OrchestratorAction};
 use crate::team::agent::Acts;
+use crate::team::messages;
 use crate::team::role::Role;
 use crate::team::write_action;
 
@@ -21,6 +23,21 @@ pub fn of(role: Role, answer: &Answer) -> Vec<(String, Map<String, Value>)> {
         Role::Orchestrator => each::<OrchestratorAction>(answer, write_action::orchestrator),
         Role::Explorer => each::<ExplorerAction>(answer, write_action::explorer),
         Role::Coder => each::<CoderAction>(answer, write_action::coder),
+    }
+}
+
+/// What an agent of this role is told of an answer that could not all be done, beside what came of
+/// its actions.
+pub fn complaint(role: Role, answer: &Answer) -> Option<String> {
+    fn of<A: Acts>(answer: &Answer) -> Option<String> {
+        messages::complaint(&A::read(&answer.text, answer.finish))
+    }
+    match role {
+        // Its agent has ended.
+        _ if answer.finish == Finish::Refused => None,
+        Role::Orchestrator => of::<OrchestratorAction>(answer),
+        Role::Explorer => of::<ExplorerAction>(answer),
+        Role::Coder => of::<CoderAction>(answer),
     }
 }
 

@@ -47,17 +47,33 @@ pub fn agents(record: &[Arc<Entry>]) -> Vec<AgentFigures> {
     agents.into_values().map(close).collect()
 }
 
-/// How long at least one agent acted on the environment. What overlapped counts once, and waiting
-/// for subagents is no acting.
-pub fn acting(record: &[Arc<Entry>]) -> Duration {
-    let mut spans: Vec<(Duration, Duration)> = record
-        .iter()
-        .filter(|entry| entry.agent != AgentId::ORCHESTRATOR)
-        .filter_map(|entry| match &entry.event {
-            Event::Acted { took, .. } => Some((entry.at.saturating_sub(*took), entry.at)),
-            _ => None,
-        })
-        .collect();
+/// How long the team did nothing but wait for answers of models. What overlapped counts once, and
+/// while somebody acted on the environment nobody waited.
+pub fn waiting(record: &[Arc<Entry>]) -> Duration {
+    let mut asked: BTreeMap<AgentId, Duration> = BTreeMap::new();
+    let (mut waited, mut acted) = (Vec::new(), Vec::new());
+    for entry in record {
+        let Entry { at, agent, event } = &**entry;
+        match event {
+            Event::Asked { .. } => drop(asked.insert(*agent, *at)),
+            Event::Answered { .. } | Event::Overflowed { .. } | Event::Ended(_) => {
+                waited.extend(asked.remove(agent).map(|since| (since, *at)));
+            }
+            // An orchestrator acts through others.
+            Event::Acted { took, .. } if *agent != AgentId::ORCHESTRATOR => {
+                acted.push((at.saturating_sub(*took), *at));
+            }
+            _ => {}
+        }
+    }
+    let end = record.last().map_or(Duration::ZERO, |last| last.at);
+    waited.extend(asked.into_values().map(|since| (since, end)));
+    waited.extend(&acted);
+    covered(waited).saturating_sub(covered(acted))
+}
+
+/// How long at least one of the spans lasted.
+fn covered(mut spans: Vec<(Duration, Duration)>) -> Duration {
     spans.sort();
     let (mut sum, mut end) = (Duration::ZERO, Duration::ZERO);
     for (from, to) in spans {
@@ -155,11 +171,19 @@ mod tests {
     }
 
     #[test]
-    fn what_agents_do_side_by_side_counts_once_as_acting() {
+    fn waiting_for_models_is_neither_acting_nor_looking_around_nor_counted_twice() {
         let mut recorder = Recorder::default();
-        recorder.at(5.0).acted(1, 1, 0, 3.0, seen("")).at(6.0).acted(2, 1, 0, 2.0, seen(""));
-        recorder.at(10.0).acted(1, 1, 1, 1.0, seen("")).at(11.0).acted(0, 1, 0, 11.0, seen(""));
-        assert_eq!(acting(&recorder.record), Duration::from_secs(5));
+        // The first look took 2 s; 3 s of the orchestrator's, then a launch with looks of 1 s.
+        recorder.at(2.0).began(0, Role::Orchestrator, "", "").asked(0, 1, None);
+        recorder.at(5.0).answered(0, 1, "x", None);
+        recorder.at(6.0).began(1, Role::Coder, "", "").asked(1, 1, None);
+        recorder.began(2, Role::Coder, "", "").asked(2, 1, None);
+        // 2 s of both, then 4 s in which one acts and the other one waits at first.
+        recorder.at(8.0).answered(1, 1, "x", None).at(9.0).answered(2, 1, "x", None);
+        recorder.at(12.0).acted(1, 1, 0, 4.0, seen("")).at(13.0).acted(2, 1, 0, 2.0, seen(""));
+        // 1 s until the end of the team's time.
+        recorder.asked(1, 2, None).at(14.0).acted(0, 1, 0, 9.0, seen(""));
+        assert_eq!(waiting(&recorder.record), Duration::from_secs(3 + 2 + 1));
     }
 
     #[test]

@@ -80,16 +80,18 @@ pub(crate) fn outcome<A: Acts>(reading: &Reading<A>, done: &[Arc<Observation>]) 
             format!("[{number}. {}]\n{}", action.name(), observation.text.trim_end())
         })
         .collect();
-    if let Some(error) = reading.complaint() {
-        parts.push(format!("[error]\n{error}"));
-    } else if reading.actions.is_empty() {
-        parts.push(
-            "[error]\nThe answer held no action, so nothing was done. An action is a tag at the \
-             start of a line with a YAML body."
-                .to_owned(),
-        );
-    }
+    parts.extend(complaint(reading).map(|complaint| format!("[error]\n{complaint}")));
     parts.join("\n\n")
+}
+
+/// What is wrong with an answer; `None` where all of it could be done.
+pub(crate) fn complaint<A: Acts>(reading: &Reading<A>) -> Option<String> {
+    let idle = || {
+        "The answer held no action, so nothing was done. An action is a tag at the start of a line \
+         with a YAML body."
+            .to_owned()
+    };
+    reading.complaint().or_else(|| reading.actions.is_empty().then(idle))
 }
 
 /// Paragraphs, without the empty ones.

@@ -86,6 +86,9 @@ fn solves(served: &Served) {
         assert_eq!(ends, ["explorer", "explorer", "explorer", "coder"]);
         uses_every_action(&root);
         is_told_what_it_needs(&asked, job);
+        let turn = answers(&root.subagent_trajectories[0])[1].observation.as_ref().unwrap();
+        let refused = turn.results[1].content.as_deref().unwrap();
+        assert!(refused.contains("an explorer changes no files"), "{refused}");
         side_by_side(&world, job);
     }
     for secret in [KEY, SECRETS[0], SECRETS[1]] {
@@ -133,10 +136,10 @@ fn uses_every_action(root: &Trajectory) {
 
 /// The conversation of a subagent's last call, as its model saw it.
 fn conversation(asked: &[Asked], title: &str) -> (Heard, String) {
-    let own = asked
+    let mut own = asked
         .iter()
         .filter(|asked| Heard::of(&asked.body["messages"]).title().is_some_and(|own| own == title));
-    let last = own.last().unwrap_or_else(|| panic!("nobody was asked to {title}"));
+    let last = own.next_back().unwrap_or_else(|| panic!("nobody was asked to {title}"));
     let messages = last.body["messages"].as_array().unwrap();
     let all = messages.iter().map(|message| text(&message["content"])).collect();
     (Heard::of(&last.body["messages"]), all)
