@@ -175,6 +175,10 @@ impl Stage {
         } else if let Some((agent, life, _)) = self.actors.remove(&id) {
             self.taken_over.insert(agent, Instant::now());
             self.input(Input::Died { agent, life, reason }).await;
+            if !self.actors.values().any(|(other, ..)| *other == agent) {
+                // It has ended: nobody takes over.
+                self.taken_over.remove(&agent);
+            }
         }
     }
 
