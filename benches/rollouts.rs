@@ -9,13 +9,14 @@
 //!
 //! `cargo bench --bench rollouts`, about a minute. `TMPDIR` says on which disk the ledgers are.
 
+#[path = "support/samples.rs"]
+mod samples;
 #[expect(dead_code, reason = "the scenarios of the tests use more of it")]
 #[path = "../tests/support/mod.rs"]
 mod support;
 #[path = "support/usage.rs"]
 mod usage;
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use orcapack::coordinator::RunEnd;
@@ -23,9 +24,9 @@ use orcapack::metrics_log::Metrics;
 use orcapack_actors::fake::{FakeDriver, FakeTimes};
 use orcapack_actors::sandbox::Swept;
 use orcapack_tasks::Outcome;
+use samples::{in_a_process, least, median, records_folder};
 use support::Run;
-use tempfile::TempDir;
-use usage::{cpu_sec, load_average};
+use usage::{cpu_sec, load_average, memory_bytes};
 
 /// Rollouts side by side, and how many are done in one sample.
 const SIZES: [(usize, usize); 6] =
@@ -74,7 +75,7 @@ fn flat_cost() {
     let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); SIZES.len()];
     for _ in 0..ROUNDS {
         for ((slots, rollouts), samples) in SIZES.into_iter().zip(&mut samples) {
-            samples.push(in_a_process(slots, rollouts, "fast"));
+            samples.push(sample_of(slots, rollouts, "fast"));
         }
     }
     let base = SIZES.iter().position(|(slots, _)| *slots == BASE).expect("the base is a size");
@@ -110,7 +111,7 @@ fn side_by_side() {
         "side by side", "rollouts", "peak alive", "wall s", "CPU us/rollout", "KiB/live rollout"
     );
     for slots in [BASE, 1024, 4096] {
-        let sample = in_a_process(slots, 2 * slots, "slow");
+        let sample = sample_of(slots, 2 * slots, "slow");
         println!(
             "{slots:>12} {:>9} {:>12} {:>8.2} {:>15.0} {:>18.1}",
             sample.rollouts,
@@ -148,21 +149,9 @@ fn sample(slots: usize, rollouts: usize, times: FakeTimes) -> Sample {
     Sample { rollouts, wall_sec, cpu_sec, rss_growth_bytes, environments_peak }
 }
 
-/// In memory where that is possible: a disk's file system that has just deleted the files of one
-/// sample creates those of the next slowly, which is no cost of ours.
-fn records_folder() -> TempDir {
-    let in_memory = tempfile::tempdir_in("/dev/shm");
-    in_memory.or_else(|_| tempfile::tempdir()).expect("a scratch folder")
-}
-
-fn in_a_process(slots: usize, rollouts: usize, pace: &str) -> Sample {
-    let program = std::env::current_exe().expect("the path of this program");
-    let sizes = [slots.to_string(), rollouts.to_string()];
-    let command = Command::new(program).arg("sample").args(sizes).arg(pace).output();
-    let output = command.expect("it starts");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{slots} side by side: {said}");
-    Sample::parse(rollouts, &String::from_utf8_lossy(&output.stdout))
+fn sample_of(slots: usize, rollouts: usize, pace: &str) -> Sample {
+    let arguments = ["sample".to_owned(), slots.to_string(), rollouts.to_string(), pace.to_owned()];
+    Sample::of(rollouts, &in_a_process(&arguments))
 }
 
 impl Sample {
@@ -175,32 +164,11 @@ impl Sample {
         println!("{wall_sec} {cpu_sec} {rss_growth_bytes} {environments_peak}");
     }
 
-    fn parse(rollouts: usize, line: &str) -> Self {
-        let words: Vec<f64> =
-            line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-        let [wall_sec, cpu_sec, rss, peak] = words[..] else {
-            panic!("expected the four numbers of a sample, found {line}")
+    fn of(rollouts: usize, numbers: &[f64]) -> Self {
+        let [wall_sec, cpu_sec, rss, peak] = *numbers else {
+            panic!("expected the four numbers of a sample, found {numbers:?}")
         };
         let (rss_growth_bytes, environments_peak) = (rss as u64, peak as u64);
         Self { rollouts, wall_sec, cpu_sec, rss_growth_bytes, environments_peak }
     }
-}
-
-fn least(samples: &[Sample], of: impl Fn(&Sample) -> f64) -> f64 {
-    samples.iter().map(of).fold(f64::INFINITY, f64::min)
-}
-
-fn median(samples: &[Sample], of: impl Fn(&Sample) -> f64) -> f64 {
-    let mut values: Vec<f64> = samples.iter().map(of).collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-/// `VmRSS` or `VmHWM` of this process.
-fn memory_bytes(key: &str) -> u64 {
-    let status =
-        std::fs::read_to_string("/proc/self/status").expect("Linux tells of its processes");
-    let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    kib.expect("a size in kB") * 1024
 }

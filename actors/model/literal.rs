@@ -9,12 +9,12 @@
 //! A pure function of the request. It has no word for delegating: an orchestrator of this kind is
 //! refused where roles are given their endpoints.
 
-use std::fmt::Write as _;
-
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
 
 use crate::model::{Answer, Finish, Model, ModelError, Request, Speaker, Usage};
+use crate::team::action::{Bash, Report, ReportedContext, Tool};
+use crate::team::write_action;
 
 /// See the module.
 #[derive(Clone, Copy, Debug, Default)]
@@ -137,72 +137,15 @@ impl Fence {
 }
 
 fn bash(command: &str) -> String {
-    let mut text = "<bash>\n".to_owned();
-    scalar(&mut text, "", "cmd", command);
-    text.push_str("</bash>\n");
-    text
+    let cmd = command.to_owned();
+    write_action::tool(&Tool::Bash(Bash { cmd, block: true, timeout: None }))
 }
 
 fn report(context: Option<(&str, &str)>, comments: &str) -> String {
-    let mut text = "<report>\n".to_owned();
-    match context {
-        None => text.push_str("contexts: []\n"),
-        Some((id, content)) => {
-            // Writing into a string cannot fail.
-            let _ = writeln!(text, "contexts:\n  - id: {id}");
-            scalar(&mut text, "    ", "content", content);
-        }
-    }
-    scalar(&mut text, "", "comments", comments);
-    text.push_str("</report>\n");
-    text
-}
-
-/// `key: value` in YAML at the given indentation, for any text: a block where YAML lets it stand
-/// as it is, which is easy to read, else quoted with escapes. Every line of it is indented or
-/// begins with its key, so that no tag of the grammar is ever found in it.
-fn scalar(out: &mut String, indent: &str, key: &str, value: &str) {
-    if value.trim().is_empty() || !value.chars().all(stands_in_block) {
-        let _ = writeln!(out, "{indent}{key}: {}", quoted(value));
-        return;
-    }
-    // The first line's own spaces are not indentation: it is told. The last line break is either
-    // kept with all before it, or there is none.
-    let chomping = if value.ends_with('\n') { '+' } else { '-' };
-    let _ = writeln!(out, "{indent}{key}: |2{chomping}");
-    for line in value.lines() {
-        if line.is_empty() {
-            out.push('\n');
-        } else {
-            let _ = writeln!(out, "{indent}  {line}");
-        }
-    }
-}
-
-/// Printable in YAML 1.1 and 1.2, and no other line break than `\n`.
-fn stands_in_block(c: char) -> bool {
-    match c {
-        '\n' | '\t' => true,
-        '\u{85}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => false,
-        c => !c.is_control(),
-    }
-}
-
-fn quoted(value: &str) -> String {
-    let mut text = "\"".to_owned();
-    for c in value.chars() {
-        match c {
-            '"' => text.push_str("\\\""),
-            '\\' => text.push_str("\\\\"),
-            '\n' => text.push_str("\\n"),
-            c if c != '\t' && stands_in_block(c) => text.push(c),
-            c => {
-                let _ = write!(text, "\\U{:08x}", u32::from(c));
-            }
-        }
-    }
-    text.push('"');
-    text
+    let context = context
+        .map(|(id, content)| ReportedContext { id: id.to_owned(), content: content.to_owned() });
+    let contexts = context.into_iter().collect();
+    write_action::report(&Report { contexts, comments: comments.to_owned() })
 }
 
 #[cfg(test)]

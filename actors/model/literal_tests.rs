@@ -11,7 +11,9 @@ struct BashBody {
 
 #[derive(Debug, Deserialize, PartialEq)]
 struct ReportBody {
+    #[serde(default)]
     contexts: Vec<ContextBody>,
+    #[serde(default)]
     comments: String,
 }
 

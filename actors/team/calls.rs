@@ -9,20 +9,21 @@ use crate::team::agent::Acts;
 use crate::team::messages;
 use crate::team::role::Role;
 use crate::team::write_action;
+use crate::team::written::Written;
 
 /// The actions that are read from an answer of this role, in order.
 pub fn of(role: Role, answer: &Answer) -> Vec<(String, Map<String, Value>)> {
     fn each<A: Acts>(
         answer: &Answer,
-        write: fn(&A) -> String,
+        write: fn(&A) -> Written<'_>,
     ) -> Vec<(String, Map<String, Value>)> {
         let actions = A::read(&answer.text, answer.finish).actions;
-        actions.iter().map(|action| (action.name().to_owned(), fields(&write(action)))).collect()
+        actions.iter().map(|action| (action.name().to_owned(), write(action).fields())).collect()
     }
     match role {
-        Role::Orchestrator => each::<OrchestratorAction>(answer, write_action::orchestrator),
-        Role::Explorer => each::<ExplorerAction>(answer, write_action::explorer),
-        Role::Coder => each::<CoderAction>(answer, write_action::coder),
+        Role::Orchestrator => each::<OrchestratorAction>(answer, write_action::of_orchestrator),
+        Role::Explorer => each::<ExplorerAction>(answer, write_action::of_explorer),
+        Role::Coder => each::<CoderAction>(answer, write_action::of_coder),
     }
 }
 
@@ -39,16 +40,6 @@ pub fn complaint(role: Role, answer: &Answer) -> Option<String> {
         Role::Explorer => of::<ExplorerAction>(answer),
         Role::Coder => of::<CoderAction>(answer),
     }
-}
-
-/// The fields between the tags of an action that we wrote ourselves. The body of `finish` is text.
-fn fields(written: &str) -> Map<String, Value> {
-    let body = written.trim_end().split_once('\n').map_or("", |(_, rest)| rest);
-    let body = body.rsplit_once('\n').map_or("", |(body, _)| body);
-    if written.starts_with("<finish>") {
-        return Map::from_iter([("message".to_owned(), Value::from(body))]);
-    }
-    serde_saphyr::from_str(&format!("{body}\n")).unwrap_or_default()
 }
 
 #[cfg(test)]

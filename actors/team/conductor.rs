@@ -242,7 +242,7 @@ impl Conductor {
             deadline: limit,
             tokens_max: self.settings.tokens_max,
             contexts: Vec::new(),
-            system: prompts::system(Role::Orchestrator).into(),
+            system: prompts::system(Role::Orchestrator),
             first: opening::of_orchestrator(&instruction, &looked.snapshot).into(),
             instruction,
         };

@@ -385,7 +385,7 @@ fn brief(launch: &Launch, looked: &Looked, deadline: Duration, tokens_max: u64) 
         deadline,
         tokens_max,
         contexts: launch.contexts.iter().map(Context::exact_ref).collect(),
-        system: prompts::system(spec.agent.role()).into(),
+        system: prompts::system(spec.agent.role()),
         first: opening::of_subagent(&given).into(),
     }
 }

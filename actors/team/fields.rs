@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use crate::team::lenient_repair::unknown_field;
-use crate::team::lenient_yaml::{BodyFault, Node, Value, shortened};
+use crate::team::lenient_yaml::{BodyFault, Node, Readings, Value, shortened};
 use crate::team::schema::{Field, Kind, field};
 
 /// Of a name or path, in bytes: what a path may have.
@@ -180,16 +180,13 @@ impl<'n> Fields<'n> {
     }
 }
 
-/// Of two readings of one body, the first that becomes an action. If none does, the fault is that
-/// of the first which is a tree at all.
-pub(crate) fn first<A>(
-    readings: [Result<Node, BodyFault>; 2],
-    make: impl Fn(&Node) -> Read<A>,
-) -> Read<A> {
-    let [likelier, other] = readings;
+/// Of the readings of a body, the first that becomes an action. If none does, the fault is that of
+/// the first which is a tree at all.
+pub(crate) fn first<A>(readings: &Readings<'_>, make: impl Fn(&Node) -> Read<A>) -> Read<A> {
+    let likelier = readings.likelier();
     let was_tree = likelier.is_ok();
     likelier.and_then(|node| make(&node)).or_else(|fault| {
-        let other = other.and_then(|node| make(&node));
+        let other = readings.other().and_then(|node| make(&node));
         other.map_err(|second| if was_tree { fault } else { second })
     })
 }

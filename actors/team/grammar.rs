@@ -442,7 +442,9 @@ impl<'t> Scanner<'t> {
         };
         first.starts_with('{')
             || key_of(first).is_some_and(|(key, _)| {
-                nearest(key, spec.fields().iter().map(|field| field.name)).is_some()
+                let names = || spec.fields().iter().map(|field| field.name);
+                // Most keys are written as they should be, which is told at once.
+                names().any(|name| name == key) || nearest(key, names()).is_some()
             })
     }
 

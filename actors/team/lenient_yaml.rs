@@ -5,6 +5,7 @@
 //! action, and is in [`lenient_repair`](super::lenient_repair). Whoever makes an action of a tree
 //! takes the first reading that becomes one.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -53,20 +54,56 @@ impl BodyFault {
     }
 }
 
-/// The readings of a body, the likelier one first. `line` is that of its first line.
-pub(crate) fn readings(fields: &[Field], body: &str, line: usize) -> [Parsed; 2] {
-    let (body, line) = without_fences(body, line);
-    if body.trim_start().starts_with('{') {
-        let repaired = json(&lenient_repair::json(&body), line);
-        // YAML folds line ends in quotes, which JSON does not have at all: it comes second.
-        return [repaired, strict(&body, line)];
+/// The readings of a body, made as they are asked for: mostly the first becomes an action.
+pub(crate) struct Readings<'b> {
+    fields: &'b [Field],
+    body: Cow<'b, str>,
+    /// Of its first line.
+    line: usize,
+    /// The likelier one first.
+    ways: [Way; 2],
+}
+
+#[derive(Clone, Copy)]
+enum Way {
+    Json,
+    Strict,
+    Repaired,
+}
+
+impl<'b> Readings<'b> {
+    pub(crate) fn of(fields: &'b [Field], body: &'b str, line: usize) -> Self {
+        let (body, line) = without_fences(body, line);
+        let ways = if body.trim_start().starts_with('{') {
+            // YAML folds line ends in quotes, which JSON does not have at all: it comes second.
+            [Way::Json, Way::Strict]
+        } else if is_misread(fields, &body) {
+            [Way::Repaired, Way::Strict]
+        } else {
+            [Way::Strict, Way::Repaired]
+        };
+        Self { fields, body, line, ways }
     }
-    let (strict, repaired) = (strict(&body, line), lenient_repair::repair(fields, &body, line));
-    if is_misread(fields, &body) { [repaired, strict] } else { [strict, repaired] }
+
+    pub(crate) fn likelier(&self) -> Parsed {
+        self.read(self.ways[0])
+    }
+
+    pub(crate) fn other(&self) -> Parsed {
+        self.read(self.ways[1])
+    }
+
+    fn read(&self, way: Way) -> Parsed {
+        match way {
+            Way::Json => json(&lenient_repair::json(&self.body), self.line),
+            Way::Strict => strict(&self.body, self.line),
+            Way::Repaired => lenient_repair::repair(self.fields, &self.body, self.line),
+        }
+    }
 }
 
 /// Markdown's fences around a body are no part of it.
-fn without_fences(body: &str, line: usize) -> (String, usize) {
+fn without_fences(body: &str, line: usize) -> (Cow<'_, str>, usize) {
     let lines: Vec<&str> = body.split('\n').collect();
     let first = lines.iter().position(|line| !line.trim().is_empty());
     let last = lines.iter().rposition(|line| !line.trim().is_empty());
@@ -75,9 +112,9 @@ fn without_fences(body: &str, line: usize) -> (String, usize) {
             let is_closed = last > first && is_fence(lines.get(last).unwrap_or(&""));
             let end = if is_closed { last } else { last + 1 };
             let inside = lines.get(first + 1..end).unwrap_or_default();
-            (inside.join("\n"), line + first + 1)
+            (inside.join("\n").into(), line + first + 1)
         }
-        _ => (body.to_owned(), line),
+        _ => (body.into(), line),
     }
 }
 

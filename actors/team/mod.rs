@@ -41,6 +41,7 @@ mod round_trip_tests;
 mod schema;
 mod tag;
 pub mod write_action;
+mod written;
 
 pub mod bash;
 pub mod bootstrap;

@@ -1,14 +1,21 @@
 //! What agents are told once and for all. Nothing in these texts varies, so that a prefix cache
 //! serves all rollouts; what varies comes behind them.
 
+use std::sync::{Arc, LazyLock};
+
 use crate::team::role::Role;
 
-/// An agent's system message.
-pub fn system(role: Role) -> &'static str {
+static ORCHESTRATOR: LazyLock<Arc<str>> =
+    LazyLock::new(|| include_str!("prompts/orchestrator.md").into());
+static EXPLORER: LazyLock<Arc<str>> = LazyLock::new(|| include_str!("prompts/explorer.md").into());
+static CODER: LazyLock<Arc<str>> = LazyLock::new(|| include_str!("prompts/coder.md").into());
+
+/// An agent's system message. All agents of a role share one text.
+pub fn system(role: Role) -> Arc<str> {
     match role {
-        Role::Orchestrator => include_str!("prompts/orchestrator.md"),
-        Role::Explorer => include_str!("prompts/explorer.md"),
-        Role::Coder => include_str!("prompts/coder.md"),
+        Role::Orchestrator => ORCHESTRATOR.clone(),
+        Role::Explorer => EXPLORER.clone(),
+        Role::Coder => CODER.clone(),
     }
 }
 
@@ -32,15 +39,15 @@ mod tests {
     use crate::team::settings::TeamSettings;
 
     /// Tags that stand alone on a line.
-    fn examples(role: Role) -> Vec<&'static str> {
-        let lines = system(role).lines().filter_map(|line| line.strip_prefix('<'));
+    fn examples(text: &str) -> Vec<&str> {
+        let lines = text.lines().filter_map(|line| line.strip_prefix('<'));
         lines.filter_map(|line| line.strip_suffix('>')).filter(|l| !l.starts_with('/')).collect()
     }
 
     #[test]
     fn every_example_is_read_and_every_action_has_one() {
         for role in Role::ALL {
-            let text = system(role);
+            let text = &*system(role);
             let (count, complaint) = match role {
                 Role::Orchestrator => {
                     let reading = read_action::orchestrator(text, Finish::Stop);
@@ -56,7 +63,7 @@ mod tests {
                 }
             };
             assert_eq!(complaint, None, "{role}");
-            let examples = examples(role);
+            let examples = examples(text);
             assert_eq!(count, examples.len(), "{role}");
             let shown: BTreeSet<&str> = examples.into_iter().collect();
             assert_eq!(shown, tags_of(role).iter().copied().collect(), "{role}");

@@ -16,7 +16,7 @@ use crate::team::action::{
 use crate::team::fault::Fault;
 use crate::team::fields::{Fields, Read, first};
 use crate::team::grammar::{Block, blocks};
-use crate::team::lenient_yaml::{BodyFault, readings};
+use crate::team::lenient_yaml::{BodyFault, Readings};
 use crate::team::role::{Role, SubagentKind};
 use crate::team::schema::{Body, tags_of};
 
@@ -131,8 +131,8 @@ fn one<A: OfPlain>(
         Body::Plain => A::of_plain(block.body.trim().to_owned())
             .ok_or_else(|| fault(block.line, not_of(role, tag))),
         Body::Fields(fields) => {
-            let readings = readings(fields, &block.body, block.body_line);
-            first(readings, |node| make(tag, &Fields::of(fields, node)?))
+            let readings = Readings::of(fields, &block.body, block.body_line);
+            first(&readings, |node| make(tag, &Fields::of(fields, node)?))
                 .map_err(|found| fault(found.line, found.message))
         }
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use serde_json::{Map, Value};
 
 use crate::model::Finish;
 use crate::team::action::{
@@ -205,6 +206,24 @@ proptest! {
         let reading = read_action::coder(&text, Finish::Stop);
         prop_assert_eq!(&reading.faults, &[], "{}", text);
         prop_assert_eq!(reading.actions, actions, "{}", text);
+    }
+
+    #[test]
+    fn the_fields_of_a_trajectory_are_those_of_the_text(
+        coder in coder(),
+        orchestrator in orchestrator(),
+    ) {
+        let of_orchestrator = write_action::of_orchestrator(&orchestrator);
+        for written in [write_action::of_coder(&coder), of_orchestrator] {
+            let text = written.text();
+            if text.starts_with("<finish>") {
+                continue;
+            }
+            let (_, body) = text.trim_end().split_once('\n').unwrap();
+            let (body, _) = body.rsplit_once('\n').unwrap();
+            let told: Map<String, Value> = serde_saphyr::from_str(&format!("{body}\n")).unwrap();
+            prop_assert_eq!(written.fields(), told, "{}", text);
+        }
     }
 
     #[test]

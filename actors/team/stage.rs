@@ -192,6 +192,10 @@ impl Stage {
             }
         } else if let Some((agent, life, _)) = self.actors.remove(&id) {
             self.input(Input::Died { agent, life, reason }).await;
+            if !self.actors.values().any(|(other, ..)| *other == agent) {
+                // It has ended: nobody takes over.
+                self.taken_over.remove(&agent);
+            }
         }
     }
 
