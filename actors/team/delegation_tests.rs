@@ -87,9 +87,9 @@ fn what_is_being_done_for_an_agent_that_dies_for_good_is_still_recorded() {
         _ => false,
     };
     sim.pending = sim.conductor.start();
-    sim.go_on_without(&first_call);
+    sim.go_on_without(first_call);
     sim.die(1);
-    sim.go_on_without(&first_call);
+    sim.go_on_without(first_call);
     assert!(sim.end.is_none(), "the call is still under way");
     sim.go_on_without(|_| false);
     let own = sim.record().iter().filter(|entry| entry.agent == AgentId(1));
