@@ -16,7 +16,7 @@ use orcapack_tasks::near::nearest;
 use crate::model::Finish;
 use crate::team::fault::Fault;
 use crate::team::role::Role;
-use crate::team::schema::{Body, Spec, key_of, no_such_action};
+use crate::team::schema::{Body, Spec, field, key_of, no_such_action};
 use crate::team::tag::{
     NAME_BYTES_MAX, Open, closes, closing, indent_of, is_fence, is_ours, open_tag, thought_end,
     thought_named,
@@ -440,12 +440,10 @@ impl<'t> Scanner<'t> {
             "" => below.next().unwrap_or(""),
             rest => rest,
         };
-        first.starts_with('{')
-            || key_of(first).is_some_and(|(key, _)| {
-                let names = || spec.fields().iter().map(|field| field.name);
-                // Most keys are written as they should be, which is told at once.
-                names().any(|name| name == key) || nearest(key, names()).is_some()
-            })
+        let fields = spec.fields();
+        let near = |key| nearest(key, fields.iter().map(|field| field.name)).is_some();
+        let is_key = |key| field(fields, key).is_some() || near(key);
+        first.starts_with('{') || key_of(first).is_some_and(|(key, _)| is_key(key))
     }
 
     /// The end of a block whose closing tag stands at the start of one or several lines. In what it
