@@ -221,7 +221,10 @@ proptest! {
             }
             let (_, body) = text.trim_end().split_once('\n').unwrap();
             let (body, _) = body.rsplit_once('\n').unwrap();
-            let told: Map<String, Value> = serde_saphyr::from_str(&format!("{body}\n")).unwrap();
+            let options = serde_saphyr::options! { strict_booleans: true };
+            let body = format!("{body}\n");
+            let told: Map<String, Value> =
+                serde_saphyr::from_str_with_options(&body, options).unwrap();
             prop_assert_eq!(written.fields(), told, "{}", text);
         }
     }
