@@ -20,6 +20,8 @@ use crate::team::text::{count, cut_middle};
 
 /// Of a team. An orchestrator has 50 turns; more tasks than this are a loop.
 const TASKS_MAX: usize = 200;
+/// Of a team, each launch of a task counted.
+const SUBAGENTS_MAX: u32 = 400;
 /// Of one subagent's comments and contexts together, in what the orchestrator is told; observations
 /// of other actions have half of it.
 const REPORT_CHARS_MAX: usize = 24_000;
@@ -339,6 +341,9 @@ impl Conductor {
     fn no_launch(&self, now: Duration) -> Option<String> {
         if self.tokens >= self.settings.tokens_max {
             return Some("all tokens are used up. Finish instead.".to_owned());
+        }
+        if self.agents > SUBAGENTS_MAX {
+            return Some(format!("{SUBAGENTS_MAX} subagents were launched, which is the most"));
         }
         let left = self.assigned.limit.saturating_sub(now);
         let needed = 2 * self.reserve();
