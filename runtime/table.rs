@@ -176,7 +176,10 @@ fn failures(summary: &RunSummary) -> Vec<String> {
     let mut lines: Vec<_> = failures
         .iter()
         .take(SHOWN_MAX)
-        .map(|at| format!("{} x {}: {}", at.rollouts.len(), at.class, printable(at.message)))
+        .map(|at| {
+            let message = at.message.split_whitespace().collect::<Vec<_>>().join(" ");
+            format!("{} x {}: {}", at.rollouts.len(), at.class, printable(&message))
+        })
         .collect();
     if failures.len() > SHOWN_MAX {
         lines.push(format!("{} other failures: see the report", failures.len() - SHOWN_MAX));
@@ -194,7 +197,10 @@ fn printable(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use orcapack_tasks::Outcome;
+
     use super::*;
+    use crate::summary::RolloutSummary;
     use crate::summary::tests::{sample, sample_of_teams};
 
     #[test]
@@ -214,6 +220,17 @@ mod tests {
         let text = render(&summary, 80);
         assert!(text.contains("a\u{fffd}[2J\u{fffd}\u{fffd}b\u{fffd}c"), "{text}");
         assert!(!text.chars().any(|c| c.is_control() && c != '\n'));
+    }
+
+    #[test]
+    fn a_message_of_several_lines_is_told_in_one() {
+        let mut summary = sample();
+        let failed = |row: &&mut RolloutSummary| row.outcome.reward().is_none();
+        let row = summary.rollouts.iter_mut().find(failed).expect("one was lost");
+        let (class, message) = (FailureClass::Image, "exit code 15:\nchage: no".to_owned());
+        row.outcome = Outcome::InfrastructureFailure { class, message };
+        let text = render(&summary, 100);
+        assert!(text.contains("image: exit code 15: chage: no"), "{text}");
     }
 
     #[test]
