@@ -9,11 +9,12 @@ use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use orcapack_actors::model::recorded::{self, Place as AnswerPlace};
+use orcapack_actors::team::calls::Calls;
+use orcapack_actors::team::figures;
 use orcapack_actors::team::record::{
     AgentFigures, AgentId, Brief, Entry, Event, Observation, TeamRun,
 };
 use orcapack_actors::team::role::Role;
-use orcapack_actors::team::{calls, figures};
 use orcapack_tasks::trajectory::{
     Agent, Extra, Observation as Observed, ObservationResult, Source, Step, SubagentRef, ToolCall,
     Trajectory,
@@ -103,15 +104,17 @@ impl Writer {
                 let step = recorded::to_step(answer, place, call.cost_usd, at);
                 let appended = trajectory.append(Step { llm_call_count: Some(1), ..step });
                 let id = appended.step_id;
-                let calls = calls::of(role, answer).into_iter().zip(0..);
-                appended.tool_calls = calls
+                let Calls { actions, complaint } = Calls::read(role, answer);
+                appended.tool_calls = actions
+                    .into_iter()
+                    .zip(0..)
                     .map(|((function_name, arguments), index)| {
                         let tool_call_id = call_id(id, index);
                         ToolCall { tool_call_id, function_name, arguments, extra: None }
                     })
                     .collect();
                 // No call asked for it, and it is what was told last.
-                appended.observation = calls::complaint(role, answer).map(|complaint| {
+                appended.observation = complaint.map(|complaint| {
                     let content = Some(complaint);
                     Observed { results: vec![ObservationResult { content, ..Default::default() }] }
                 });
@@ -211,7 +214,8 @@ pub fn log_text(run: &TeamRun) -> String {
                 let (usage, tries) = (answer.usage, call.tries);
                 let (prompt, completion) = (usage.prompt_tokens, usage.completion_tokens);
                 let heading = format!("turn {turn}, {prompt} + {completion} tokens, try {tries}:");
-                let complaint = roles.get(agent).and_then(|role| calls::complaint(*role, answer));
+                let complaint =
+                    roles.get(agent).and_then(|role| Calls::read(*role, answer).complaint);
                 let complaint = complaint.map(|said| format!("\n  not done:{}", indented(&said)));
                 format!("{heading}{}{}", indented(&answer.text), complaint.unwrap_or_default())
             }

@@ -11,34 +11,34 @@ use crate::team::role::Role;
 use crate::team::write_action;
 use crate::team::written::Written;
 
-/// The actions that are read from an answer of this role, in order.
-pub fn of(role: Role, answer: &Answer) -> Vec<(String, Map<String, Value>)> {
-    fn each<A: Acts>(
-        answer: &Answer,
-        write: fn(&A) -> Written<'_>,
-    ) -> Vec<(String, Map<String, Value>)> {
-        let actions = A::read(&answer.text, answer.finish).actions;
-        actions.iter().map(|action| (action.name().to_owned(), write(action).fields())).collect()
-    }
-    match role {
-        Role::Orchestrator => each::<OrchestratorAction>(answer, write_action::of_orchestrator),
-        Role::Explorer => each::<ExplorerAction>(answer, write_action::of_explorer),
-        Role::Coder => each::<CoderAction>(answer, write_action::of_coder),
-    }
+/// An answer as it was read.
+#[derive(Debug)]
+pub struct Calls {
+    /// The actions, in order: each by its tag, with its fields.
+    pub actions: Vec<(String, Map<String, Value>)>,
+    /// What its agent is told of it beside what came of the actions; `None` where all is well, and
+    /// of an answer that was refused, with which its agent has ended.
+    pub complaint: Option<String>,
 }
 
-/// What an agent of this role is told of an answer that could not all be done, beside what came of
-/// its actions.
-pub fn complaint(role: Role, answer: &Answer) -> Option<String> {
-    fn of<A: Acts>(answer: &Answer) -> Option<String> {
-        messages::complaint(&A::read(&answer.text, answer.finish))
-    }
-    match role {
-        // Its agent has ended.
-        _ if answer.finish == Finish::Refused => None,
-        Role::Orchestrator => of::<OrchestratorAction>(answer),
-        Role::Explorer => of::<ExplorerAction>(answer),
-        Role::Coder => of::<CoderAction>(answer),
+impl Calls {
+    /// Reads an answer of this role.
+    pub fn read(role: Role, answer: &Answer) -> Self {
+        fn of<A: Acts>(answer: &Answer, write: fn(&A) -> Written<'_>) -> Calls {
+            let reading = A::read(&answer.text, answer.finish);
+            let told = |action: &A| (action.name().to_owned(), write(action).fields());
+            Calls {
+                actions: reading.actions.iter().map(told).collect(),
+                complaint: (answer.finish != Finish::Refused)
+                    .then(|| messages::complaint(&reading))
+                    .flatten(),
+            }
+        }
+        match role {
+            Role::Orchestrator => of::<OrchestratorAction>(answer, write_action::of_orchestrator),
+            Role::Explorer => of::<ExplorerAction>(answer, write_action::of_explorer),
+            Role::Coder => of::<CoderAction>(answer, write_action::of_coder),
+        }
     }
 }
 
@@ -53,13 +53,14 @@ mod tests {
     fn an_answers_actions_are_told_with_their_fields() {
         let text = "<bash>\ncmd: |\n  echo \"a: b\"\n\n  ls\nblock: false\n</bash>\n<file>\n\
                     action: edit\nfile_path: a.txt\nold_string: x\nnew_string: ' y '\n</file>";
-        let calls = of(Role::Coder, &answer(text));
+        let calls = Calls::read(Role::Coder, &answer(text)).actions;
         let names: Vec<&str> = calls.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["bash", "file"]);
         let bash = json!({"cmd": "echo \"a: b\"\n\nls\n", "block": false});
         assert_eq!(Value::from(calls[0].1.clone()), bash);
         assert_eq!(calls[1].1["new_string"], " y ");
-        let finish = of(Role::Orchestrator, &answer("<finish>\nall: done\n</finish>"));
+        let answer = answer("<finish>\nall: done\n</finish>");
+        let finish = Calls::read(Role::Orchestrator, &answer).actions;
         assert_eq!(Value::from(finish[0].1.clone()), json!({"message": "all: done"}));
     }
 }
