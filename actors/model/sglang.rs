@@ -17,7 +17,7 @@ use super::http_fault::{Words, kind_of};
 use super::openai::finish;
 use super::sampling::overlay;
 use super::settings::{EndpointSettings, Sampling};
-use super::token_prompt::{Names, TokenPrompts};
+use super::token_prompt::{Names, TokenPrompts, cache_salt};
 use super::token_trace::{VersionSpan, split_thought, trace, versions};
 use super::{Answer, Model, ModelError, ModelErrorKind, Request, Usage};
 
@@ -68,9 +68,7 @@ impl Sglang {
         body.insert("sampling_params".into(), params.into());
         body.insert("return_logprob".into(), true.into());
         body.insert("rid".into(), self.names.of_try(&request.key).into());
-        // What older weights computed is not read by newer ones.
-        let salt = format!("policy-{}", request.policy_version);
-        body.insert("extra_key".into(), salt.into());
+        body.insert("extra_key".into(), cache_salt(request).into());
         overlay(&mut body, &self.extra);
         body
     }

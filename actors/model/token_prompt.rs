@@ -198,3 +198,8 @@ fn conversation(answer: &str) -> Vec<Message> {
     messages.push(Message::new(Speaker::User, "x"));
     messages
 }
+
+/// Of a request's prefix cache: what older weights computed is not read by newer ones.
+pub(super) fn cache_salt(request: &Request) -> String {
+    format!("policy-{}", request.policy_version)
+}

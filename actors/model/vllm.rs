@@ -21,7 +21,7 @@ use super::http::{Credential, Http, Route};
 use super::openai::{UsageBody, finish};
 use super::sampling::overlay;
 use super::settings::{EndpointSettings, Sampling};
-use super::token_prompt::{Names, TokenPrompts};
+use super::token_prompt::{Names, TokenPrompts, cache_salt};
 use super::token_trace::{VersionSpan, split_thought, trace, versions};
 use super::{Answer, Model, ModelError, ModelErrorKind, Request};
 
@@ -62,9 +62,7 @@ impl Vllm {
         body.insert("logprobs".into(), 1.into());
         body.insert("return_token_ids".into(), true.into());
         body.insert("request_id".into(), self.names.of_try(&request.key).into());
-        // What older weights computed is not read by newer ones.
-        let salt = format!("policy-{}", request.policy_version);
-        body.insert("cache_salt".into(), salt.into());
+        body.insert("cache_salt".into(), cache_salt(request).into());
         self.sampling.write(&mut body, Some("seed"), &request.key);
         overlay(&mut body, &self.extra);
         body
