@@ -184,10 +184,6 @@ impl<A: Acts> Agent<A> {
         }
     }
 
-    pub fn is_ended(&self) -> bool {
-        matches!(self.state, State::Ended)
-    }
-
     /// Why it has to end with its next answer, the gravest first.
     fn forced_by(&self, now: Duration) -> Option<ForcedBy> {
         let brief = self.brief.as_ref()?;

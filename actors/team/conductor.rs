@@ -412,10 +412,11 @@ impl Conductor {
         let from = std::mem::replace(&mut seat.seen, self.record.len());
         let all = agent == AgentId::ORCHESTRATOR && self.settings.mode == Mode::Stateless;
         let of_team = |event: &Event| {
-            let shown = |event: &Event| {
-                matches!(event, Event::TaskCreated(_) | Event::Stored(_) | Event::Began(_))
-            };
-            all && (shown(event) || matches!(event, Event::Ended(_)))
+            let shown = matches!(
+                event,
+                Event::TaskCreated(_) | Event::Stored(_) | Event::Began(_) | Event::Ended(_)
+            );
+            all && shown
         };
         let concerns = |entry: &&Arc<Entry>| entry.agent == agent || of_team(&entry.event);
         self.record.iter().skip(from).filter(concerns).cloned().collect()
