@@ -1,0 +1,11 @@
+//! Nodes that know and trust each other, and what passes between them.
+//!
+//! From the wire upwards: [`codec`] makes bytes of messages and back, [`link`] is what a connection
+//! to a peer can do, [`lane`] carries whole messages over one of its streams. This crate knows no
+//! other of ours: what a message means is its users' business.
+
+pub mod address;
+pub mod caps;
+pub mod codec;
+pub mod lane;
+pub mod link;
