@@ -10,3 +10,4 @@ pub mod codec;
 pub mod lane;
 pub mod lease;
 pub mod link;
+pub mod membership;
