@@ -8,4 +8,6 @@ pub mod address;
 pub mod caps;
 pub mod codec;
 pub mod lane;
+pub mod lease;
 pub mod link;
+pub mod membership;

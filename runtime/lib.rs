@@ -12,6 +12,8 @@ pub mod doctor;
 pub mod engine;
 pub mod eval;
 pub mod exit;
+pub mod fleet;
+pub mod fleet_node;
 pub mod gc;
 pub mod host;
 pub mod ledger;
