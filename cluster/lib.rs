@@ -7,5 +7,10 @@
 pub mod address;
 pub mod caps;
 pub mod codec;
+pub mod credentials;
 pub mod lane;
+mod lane_queue;
+mod lane_reader;
 pub mod link;
+pub mod memory;
+mod memory_pipe;
