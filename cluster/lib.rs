@@ -7,7 +7,12 @@
 pub mod address;
 pub mod caps;
 pub mod codec;
+pub mod credentials;
 pub mod lane;
+mod lane_queue;
+mod lane_reader;
 pub mod lease;
 pub mod link;
 pub mod membership;
+pub mod memory;
+mod memory_pipe;
