@@ -17,7 +17,7 @@ use orcapack_cluster::lease::Beat;
 use orcapack_tasks::Task;
 use orcapack_tasks::grading;
 use orcapack_tasks::outcome::{FailureClass, Outcome};
-use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 
 use crate::fleet::{Arrival, Fleet, Verdict, Want};
 use crate::ledger::{Ledger, Orphan, Record};
@@ -49,6 +49,8 @@ pub enum Message {
 pub enum NodeEvent {
     Attached(Welcome, Worker),
     Beat { incarnation: Incarnation, beat: Beat, load: NodeLoad },
+    /// The environment of an attempt is up.
+    Started { fence: u64 },
     Record(Box<AttemptRecord>),
     /// It leaves in order, and runs nothing any more.
     Left,
@@ -142,9 +144,14 @@ pub struct Coordinator(ActorRef<Message>);
 impl Coordinator {
     /// # Errors
     /// When the actor system refuses.
-    pub async fn spawn(work: Work, parent: ActorCell) -> Result<Self, ractor::SpawnErr> {
-        let (actor, _) = Actor::spawn_linked(None, CoordinatorActor, work, parent).await?;
+    pub async fn spawn(work: Work) -> Result<Self, ractor::SpawnErr> {
+        let (actor, _) = Actor::spawn(None, CoordinatorActor, work).await?;
         Ok(Self(actor))
+    }
+
+    /// Of which this process's own node is a child.
+    pub fn cell(&self) -> ActorCell {
+        self.0.get_cell()
     }
 
     /// Where this process's own node sends its records.
@@ -163,6 +170,11 @@ impl Coordinator {
 
     pub fn kill(&self) {
         let _ = self.0.cast(Message::Kill);
+    }
+
+    /// Ends it, and with it the ledger's writer: what was to be written is, when this resolves.
+    pub async fn stop(&self) {
+        let _ = self.0.stop_and_wait(None, None).await;
     }
 
     pub async fn wait_end(&self) -> RunEnd {
@@ -259,6 +271,20 @@ impl Actor for CoordinatorActor {
         state.tell_end();
         Ok(())
     }
+
+    /// The node of this process ends only by a defect, or because the run has ended.
+    async fn handle_supervisor_evt(
+        &self,
+        _myself: ActorRef<Message>,
+        event: SupervisionEvent,
+        _state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            SupervisionEvent::ActorFailed(_, error) => Err(error),
+            SupervisionEvent::ActorTerminated(_, _, Some(reason)) => Err(reason.into()),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl State {
@@ -289,6 +315,7 @@ impl State {
                     worker.renew(renewal);
                 }
             }
+            NodeEvent::Started { fence } => self.work.fleet.started(&node, fence),
             NodeEvent::Record(record) => self.record(myself, &node, *record),
             NodeEvent::Left => {
                 self.workers.remove(&node);
@@ -336,14 +363,7 @@ impl State {
 
     fn loaded(&mut self, node: &NodeId, load: &NodeLoad) {
         self.work.fleet.reported(node, load.slots, 0);
-        if load.draining {
-            self.work.fleet.draining(node, now());
-        } else {
-            self.work.fleet.goes_on(node, now());
-        }
-        if load.environments > 0 {
-            self.work.fleet.proved(node);
-        }
+        self.work.fleet.draining(node, load.draining);
     }
 
     /// Attempts that are not on their node any more, by a sure sign. Those of a past life of this

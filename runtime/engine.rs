@@ -207,40 +207,6 @@ fn tally(past: &Past) -> Tally {
     tally
 }
 
-fn node_config(
-    config: &EvalConfig,
-    team: Option<TeamParts>,
-    run: String,
-    incarnation: u64,
-) -> NodeConfig {
-    let sandbox = &config.sandbox;
-    NodeConfig {
-        gate: StartGateConfig {
-            concurrency: sandbox.create_concurrency,
-            rate_per_sec: Some(sandbox.create_rate_per_sec).filter(|rate| *rate > 0.0),
-            breaker_failures: sandbox.breaker_failures,
-            breaker_cooldown: sandbox.breaker_cooldown,
-        },
-        think: config.agent.think,
-        limits: Limits {
-            cpus: sandbox.cpus,
-            memory_bytes: sandbox.memory_mb << 20,
-            pids: sandbox.pids,
-            storage_bytes: sandbox.storage_mb << 20,
-        },
-        start_timeout: sandbox.start_timeout,
-        verify_concurrency: sandbox.verify_concurrency,
-        timeout_multiplier: config.timeouts.multiplier,
-        agent_timeout: config.timeouts.agent,
-        verifier_timeout: config.timeouts.verifier,
-        scheme: if config.rollouts.partial_reward { Scheme::Weighted } else { Scheme::Binary },
-        team,
-        run,
-        node: "local".into(),
-        incarnation,
-    }
-}
-
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self::bad_input(error.to_string())

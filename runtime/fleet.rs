@@ -149,10 +149,10 @@ impl Fleet {
         }
     }
 
-    /// The node gets nothing more, and goes on with what it has, until it restarts.
-    pub fn draining(&mut self, node: &NodeId) {
+    /// Whether the node drains: then it gets nothing more, and goes on with what it has.
+    pub fn draining(&mut self, node: &NodeId, draining: bool) {
         if let Some(node) = self.nodes.get_mut(node) {
-            node.draining = true;
+            node.draining = draining;
         }
     }
 

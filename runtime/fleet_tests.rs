@@ -213,7 +213,7 @@ fn a_draining_node_goes_on_with_what_it_has_and_then_leaves() {
     let mut driver = Driver::with_nodes(&[1, 1]);
     let (_, fence) = driver.place(ANY).unwrap();
     for number in [1, 2] {
-        driver.fleet.draining(&node(number));
+        driver.fleet.draining(&node(number), true);
     }
     assert_eq!(driver.waiting(), "n1, n2: draining");
     driver.fleet.link_lost(&node(2), FIRST, driver.now);
@@ -351,7 +351,7 @@ proptest! {
                         driver.fleet.link_lost(&node(number), incarnation, now);
                     }
                 }
-                Event::Drain { node: number } => driver.fleet.draining(&node(number)),
+                Event::Drain { node: number } => driver.fleet.draining(&node(number), true),
                 Event::Leave { node: number } => {
                     lost.push(Lost { node: node(number), fences: driver.fleet.left(&node(number), now) });
                 }

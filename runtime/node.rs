@@ -17,7 +17,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use orcapack_actors::attempt::Context;
+use orcapack_actors::attempt::{Context, Started};
 use orcapack_actors::model::models::Models;
 use orcapack_actors::phase::Board;
 use orcapack_actors::pool::Pool;
@@ -27,7 +27,9 @@ use orcapack_actors::sandbox::{Driver, Limits, SandboxError, SweepScope, Swept};
 use orcapack_actors::start_gate::StartGateConfig;
 use orcapack_actors::team::stage::TeamContext;
 use orcapack_tasks::grading::Scheme;
-use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::{
+    Actor, ActorCell, ActorProcessingErr, ActorRef, DerivedActorRef, SupervisionEvent,
+};
 use tokio::sync::Semaphore;
 
 use crate::recorder::{self, Records};
@@ -53,6 +55,8 @@ pub struct NodeConfig {
     pub incarnation: u64,
     /// Whether logs and trajectories are wanted.
     pub keep_files: bool,
+    /// Who is told of environments that are up, if anyone wants to know.
+    pub started: Option<DerivedActorRef<Started>>,
 }
 
 pub struct Node {
@@ -69,8 +73,8 @@ pub struct Node {
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 
 impl Node {
-    /// Sweeps what earlier incarnations of this node left of the run, then starts everything. The
-    /// record of every attempt goes to `records`.
+    /// Sweeps what earlier incarnations of this node left of the run, then starts everything under
+    /// `parent`. The record of every attempt goes to `records`.
     ///
     /// # Errors
     /// Where the sweep fails (the engine is away), or the actor system refuses.
@@ -78,6 +82,7 @@ impl Node {
         driver: Arc<dyn Driver>,
         config: NodeConfig,
         records: Records,
+        parent: ActorCell,
     ) -> Result<Self, SandboxError> {
         let scope = SweepScope::Node {
             node: config.node.clone(),
@@ -88,7 +93,7 @@ impl Node {
         if swept != Swept::default() {
             tracing::info!(?swept, "removed what an earlier start of this run left");
         }
-        Self::spawn(driver, config, records).await.map_err(|error| {
+        Self::spawn(driver, config, records, parent).await.map_err(|error| {
             let class = orcapack_tasks::outcome::FailureClass::Internal;
             SandboxError::new(class, format!("the node does not start: {error}"))
         })
@@ -98,10 +103,11 @@ impl Node {
         driver: Arc<dyn Driver>,
         config: NodeConfig,
         records: Records,
+        parent: ActorCell,
     ) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let (run, node) = (config.run.clone(), config.node.clone());
         let board = Arc::new(Board::default());
-        let (root, _) = Actor::spawn(None, NodeActor, ()).await?;
+        let (root, _) = Actor::spawn_linked(None, NodeActor, (), parent).await?;
         let pool = Pool::spawn(driver.clone(), config.gate, board.clone(), root.get_cell()).await?;
         reaper::spawn(driver.clone(), root.get_cell()).await?;
         let team = match config.team {
@@ -123,6 +129,7 @@ impl Node {
             verifier_timeout: config.verifier_timeout,
             scheme: config.scheme,
             team,
+            started: config.started,
             run: config.run,
             node: config.node,
             incarnation: config.incarnation,

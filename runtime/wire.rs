@@ -38,6 +38,8 @@ pub enum ToNode {
     Assign(WireAssignment),
     /// Asked for by [`FromNode::WantTask`].
     Task { task: u32, whole: Box<Task> },
+    /// It was asked for, and cannot be had: its files have changed since they were read.
+    NoTask { task: u32, why: String },
     Kill { fence: u64 },
     /// The record of this attempt is on disk, or nobody wants it.
     Forget { fence: u64 },
@@ -73,6 +75,8 @@ pub enum FromNode {
     Refused(String),
     Beat { beat: Beat, load: NodeLoad },
     WantTask { task: u32 },
+    /// The environment of the attempt with this fence is up.
+    Started { fence: u64 },
     Record(Box<AttemptRecord>),
     /// The node leaves, and runs nothing any more.
     Leaving,
