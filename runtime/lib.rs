@@ -2,6 +2,12 @@
 
 pub mod check;
 pub mod cli;
+pub mod cluster_config;
+mod cluster_config_read;
+pub mod cluster_discovery;
+pub mod cluster_hostlist;
+pub mod cluster_status;
+pub mod cluster_table;
 pub mod config;
 pub mod config_layers;
 pub mod config_models;
