@@ -12,7 +12,7 @@ use crate::cluster_config::{
     ClusterConfig, ClusterNode, DRAIN, LEASE, NODES_MAX, PORT, SLOTS, default_state_dir,
 };
 use crate::cluster_discovery::{ADDRESS, Discovery, Found, HostPort};
-use crate::cluster_hostlist::is_host;
+use crate::cluster_hostlist::{is_host, shown};
 use crate::config::SandboxDriver;
 use crate::config_layers::Host;
 
@@ -123,7 +123,7 @@ impl Nodes<'_> {
         }
         for (id, section) in tables.iter().take(NODES_MAX) {
             let Ok(id) = id.parse::<NodeId>() else {
-                self.root.section("nodes").refuse(id, &format!("as an id {LABEL}"), "another name");
+                self.root.section("nodes").refuse(id, &format!("an id of {LABEL}"), shown(id));
                 NodeKeys::read(section, self.defaults.clone(), self.folder);
                 section.allow_any_of("address");
                 continue;
@@ -131,7 +131,8 @@ impl Nodes<'_> {
             let node = self.table(&id, section, &found);
             nodes.extend(node.map(|node| (id, node)));
         }
-        if tables.is_empty() && *self.discovery == Discovery::Static {
+        let elsewhere = self.root.section("discovery").opt_string("kind");
+        if tables.is_empty() && elsewhere.is_none_or(|kind| kind == "static") {
             let expected = "a table [nodes.ID] for each node, or a table [discovery]";
             self.root.refuse("nodes", expected, "none");
         }
@@ -221,22 +222,27 @@ impl Discovery {
     fn read(section: &Section<'_>) -> Self {
         const KINDS: [(&str, &str); 3] = [("static", "static"), ("dns", "dns"), ("slurm", "slurm")];
         match section.one_of_or("kind", "static", &KINDS) {
-            "dns" => {
-                let name = section.string("name");
-                let name = name.trim_end_matches('.').to_ascii_lowercase();
-                if !name.is_empty() && !is_host(&name) {
-                    let expected = "a DNS name, such as orcapack.default.svc.cluster.local";
-                    section.refuse("name", expected, format!("{name:?}"));
-                }
-                let first = name.split('.').next().unwrap_or_default().to_owned();
-                let pods = section.opt_string("pods");
-                let pods = pods.map_or(first, |pods| label(section, "pods", pods));
-                let replicas = section.u64("replicas", 1..=NODES_MAX as u64) as u32;
-                Self::Dns { name, pods, replicas }
-            }
+            "dns" => Self::read_dns(section).unwrap_or(Self::Static),
             "slurm" => Self::Slurm,
             _ => Self::Static,
         }
+    }
+
+    /// `None` after a defect, so that it is not told again of every pod.
+    fn read_dns(section: &Section<'_>) -> Option<Self> {
+        let name = section.string("name").trim_end_matches('.').to_ascii_lowercase();
+        if !name.is_empty() && !is_host(&name) {
+            let expected = "a DNS name, such as orcapack.default.svc.cluster.local";
+            section.refuse("name", expected, format!("{name:?}"));
+        }
+        let replicas = section.u64("replicas", 1..=NODES_MAX as u64) as u32;
+        let first = name.split('.').next().unwrap_or_default().to_owned();
+        let said = section.opt_string("pods").map(|pods| label(section, "pods", pods));
+        let is_bad = |pods: &String| pods.parse::<NodeId>().is_err();
+        if !is_host(&name) || said.as_ref().is_some_and(is_bad) {
+            return None;
+        }
+        Some(Self::Dns { pods: said.unwrap_or(first), name, replicas })
     }
 }
 

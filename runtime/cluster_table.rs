@@ -29,7 +29,7 @@ const SHOWN: [(Phase, &str); 6] = [
 /// The cluster in one line, a row for each node, a line for each run, and whatever is amiss: nodes
 /// and links that are down, what is waited for. The last line ends with a line feed.
 pub fn table(status: &ClusterStatus, width: u16, now: &Zoned) -> String {
-    let columns = Columns { phases: width >= PHASES_WIDTH };
+    let columns = Columns::of(status, width);
     let mut table = Table::new();
     table
         .load_style(presets::UTF8_HORIZONTAL_ONLY)
@@ -77,23 +77,33 @@ fn head(status: &ClusterStatus) -> String {
 struct Columns {
     /// One for each phase, instead of one for all; and how long a node is up, and its memory.
     phases: bool,
+    /// The name of its run, which the line of the run tells too where there is only one.
+    run: bool,
 }
 
 /// Headings of columns that are no numbers.
-const TEXTS: [&str; 5] = ["node", "state", "at work", "run", "waiting since"];
+const TEXTS: [&str; 5] = ["node", "state", "at work", "run", "waiting"];
 
 impl Columns {
+    fn of(status: &ClusterStatus, width: u16) -> Self {
+        let phases = width >= PHASES_WIDTH;
+        Self { phases, run: phases || by_run(status).len() > 1 }
+    }
+
     fn header(&self) -> Vec<&'static str> {
         let mut header = vec!["node", "state", "slots", "queue"];
         match self.phases {
             true => header.extend(SHOWN.map(|(_, name)| name)),
             false => header.push("at work"),
         }
-        header.extend(["run", "lease"]);
+        if self.run {
+            header.push("run");
+        }
+        header.push("lease");
         if self.phases {
             header.extend(["up for", "memory"]);
         }
-        header.push("waiting since");
+        header.push("waiting");
         header
     }
 
@@ -110,10 +120,12 @@ impl Columns {
             true => cells.extend(SHOWN.map(|(phase, _)| status.in_phase(phase).to_string())),
             false => cells.push(at_work(status)),
         }
-        cells.push(status.run.as_ref().map_or_else(dash, |run| printable(&run.name)));
+        if self.run {
+            cells.push(status.run.as_ref().map_or_else(dash, |run| printable(&run.name)));
+        }
         cells.push(status.run.as_ref().map_or_else(dash, |run| lease(run.lease_left_ms)));
         if self.phases {
-            cells.push(duration(elapsed(status.since_unix_ms, now)));
+            cells.push(short(elapsed(status.since_unix_ms, now)));
             cells.push(bytes(status.rss_bytes));
         }
         let oldest = status.waiting.iter().map(|row| row.since_unix_ms).min();
@@ -140,10 +152,6 @@ fn lease(left_ms: u64) -> String {
 /// Each run once, by the nodes that work for it: the latest word of its coordinator that any of
 /// them has, and what they hold together.
 fn runs(status: &ClusterStatus) -> Vec<String> {
-    let mut runs: BTreeMap<(&str, &str), Vec<&RunView>> = BTreeMap::new();
-    for run in status.nodes.iter().filter_map(|row| row.status()?.run.as_ref()) {
-        runs.entry((&run.name, &run.run)).or_default().push(run);
-    }
     let line = |views: Vec<&RunView>| {
         let run = views.iter().max_by_key(|run| (run.epoch, run.done))?;
         let held: u64 = views.iter().map(|run| u64::from(run.held)).sum();
@@ -168,7 +176,15 @@ fn runs(status: &ClusterStatus) -> Vec<String> {
         }
         Some(line)
     };
-    runs.into_values().filter_map(line).collect()
+    by_run(status).into_values().filter_map(line).collect()
+}
+
+fn by_run(status: &ClusterStatus) -> BTreeMap<(&str, &str), Vec<&RunView>> {
+    let mut runs: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for run in status.nodes.iter().filter_map(|row| row.status()?.run.as_ref()) {
+        runs.entry((run.name.as_str(), run.run.as_str())).or_default().push(run);
+    }
+    runs
 }
 
 fn amiss(status: &ClusterStatus, now: &Zoned) -> Vec<String> {
@@ -223,6 +239,17 @@ fn elapsed(since_unix_ms: u64, now: &Zoned) -> Duration {
     Duration::from_millis(now.saturating_sub(since_unix_ms))
 }
 
+/// `45s`, `12m`, `2h05m`, `3d04h`: for a column.
+fn short(duration: Duration) -> String {
+    let minutes = duration.as_secs() / 60;
+    match minutes {
+        0 => format!("{}s", duration.as_secs()),
+        1..60 => format!("{minutes}m"),
+        60..1440 => format!("{}h{:02}m", minutes / 60, minutes % 60),
+        _ => format!("{}d{:02}h", minutes / 1440, minutes / 60 % 24),
+    }
+}
+
 /// `14:03:34 (1 min 35 s)`.
 fn since(since_unix_ms: u64, now: &Zoned) -> String {
     format!("{} ({})", clock(since_unix_ms, now), duration(elapsed(since_unix_ms, now)))
@@ -251,6 +278,13 @@ mod tests {
     fn the_table_of_a_cluster() {
         insta::assert_snapshot!("wide", table(&sample(), 140, &now()));
         insta::assert_snapshot!("narrow", table(&sample(), 80, &now()));
+        let mut two_runs = sample();
+        let mut other = node("n3");
+        if let Some(run) = &mut other.run {
+            (run.run, run.name, run.done) = ("c9f0f895".to_owned(), "smoke".to_owned(), 7);
+        }
+        two_runs.nodes[2].answer = Answer::Status(Box::new(other));
+        insta::assert_snapshot!("two_runs", table(&two_runs, 80, &now()));
     }
 
     #[test]
@@ -295,5 +329,7 @@ mod tests {
         assert_eq!(clock(NOW_MS - 86_400_000, &now()), "2026-02-28 14:05:09");
         assert_eq!(since(NOW_MS - 95_000, &now()), "14:03:34 (1 min 35 s)");
         assert_eq!(clock(u64::MAX, &now()), "–");
+        let times = [45, 750, 7_500, 273_600].map(|sec| short(Duration::from_secs(sec)));
+        assert_eq!(times, ["45s", "12m", "2h05m", "3d04h"]);
     }
 }
