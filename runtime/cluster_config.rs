@@ -50,6 +50,8 @@ pub struct ClusterConfig {
     pub port: u16,
     /// A node that could not renew its lease for so long stops its rollouts.
     pub lease: Duration,
+    /// The longest that any node may take to drain, those included that no job has now.
+    pub drain_max: Duration,
     pub discovery: Discovery,
     /// All that the file names and discovery found. Empty only outside of a Slurm job.
     pub nodes: BTreeMap<NodeId, ClusterNode>,

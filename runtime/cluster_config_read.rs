@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ use crate::cluster_hostlist::{is_host, shown};
 use crate::config::SandboxDriver;
 use crate::config_layers::Host;
 
-const DAY_SEC: f64 = 86_400.0;
+/// Up to a day.
+const DRAIN_SEC: RangeInclusive<f64> = 0.0..=86_400.0;
 const LABEL: &str = "1 to 63 of a-z, 0-9 and `-`, which is at neither end";
 
 impl ClusterConfig {
@@ -30,6 +32,10 @@ impl ClusterConfig {
             NodeKeys { cache_dir: host.working_dir.join(&host.cache_dir), ..NodeKeys::default() };
         let defaults = NodeKeys::read(&root.section("node"), defaults, folder);
         let discovery = Discovery::read(&root.section("discovery"));
+        let tables = root.section_map("nodes");
+        let drains =
+            tables.iter().filter_map(|(_, table)| table.opt_duration_sec("drain_sec", DRAIN_SEC));
+        let drain_max = drains.fold(defaults.drain, Duration::max);
         let nodes = Nodes { root, discovery: &discovery, defaults, port, folder };
         Self {
             file: file.to_owned(),
@@ -38,6 +44,7 @@ impl ClusterConfig {
                 .unwrap_or_else(|| host.working_dir.join(default_state_dir(&name, host.variables))),
             port,
             lease: cluster.duration_sec_or("lease_sec", LEASE, 1.0..=600.0),
+            drain_max,
             nodes: nodes.read(host),
             discovery,
             name,
@@ -80,7 +87,7 @@ impl NodeKeys {
             sandbox: section.one_of_or("sandbox", base.sandbox, &SandboxDriver::NAMES),
             cache_dir: opt_path(section, "cache_dir", folder).unwrap_or(base.cache_dir),
             listen: listen(section).or(base.listen),
-            drain: section.duration_sec_or("drain_sec", base.drain, 0.0..=DAY_SEC),
+            drain: section.duration_sec_or("drain_sec", base.drain, DRAIN_SEC),
             create_concurrency: small("create_concurrency")
                 .map(|n| n as usize)
                 .or(base.create_concurrency),

@@ -2,12 +2,16 @@
 
 pub mod check;
 pub mod cli;
+pub mod cli_cluster;
 pub mod cluster_config;
 mod cluster_config_read;
 pub mod cluster_discovery;
 pub mod cluster_hostlist;
+pub mod cluster_peers;
+pub mod cluster_render;
 pub mod cluster_status;
 pub mod cluster_table;
+pub mod cluster_template;
 pub mod config;
 pub mod config_layers;
 pub mod config_models;
