@@ -112,7 +112,6 @@ async fn evaluate(args: &EvalArgs, plan: &Plan, rollouts: Vec<Rollout>) -> Resul
         ledger: dir.ledger(),
         rollouts,
         folders: Some(Folders {
-            run: dir.id().to_owned(),
             trajectories: dir.trajectories(),
             logs: dir.logs(),
         }),

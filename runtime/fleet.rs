@@ -13,7 +13,7 @@
 //!   one trial, however little else it has to do.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use orcapack_actors::breaker::BreakerConfig;
 use orcapack_cluster::address::{Incarnation, NodeId};
@@ -78,6 +78,14 @@ pub struct Fleet {
 }
 
 impl Fleet {
+    /// Of this process alone, whose own pool keeps it from a broken engine.
+    pub fn local(epoch: Epoch) -> Self {
+        let never = Duration::from_secs(1);
+        let breaker =
+            BreakerConfig { failures: u32::MAX, cooldown: never, cooldown_max: never };
+        Self::new(FleetConfig { epoch, lease: None, breaker })
+    }
+
     pub fn new(config: FleetConfig) -> Self {
         Self { config, nodes: BTreeMap::new() }
     }

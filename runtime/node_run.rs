@@ -51,7 +51,7 @@ impl NodeRun {
         node: &NodeId,
         incarnation: Incarnation,
     ) -> Result<NodeConfig, String> {
-        let doc = TomlDoc::parse(Path::new("the run's configuration"), config.to_owned());
+        let doc = TomlDoc::parse(Path::new("the run's configuration"), config);
         let doc = doc.map_err(|defects| defects.to_string())?;
         let base = EvalConfig::defaults(self.cpus, self.cache_dir.clone());
         let mut config = EvalConfig::of(&doc.root(), base);
