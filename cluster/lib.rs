@@ -16,3 +16,16 @@ pub mod link;
 pub mod membership;
 pub mod memory;
 mod memory_pipe;
+pub mod mesh;
+mod mesh_actor;
+mod mesh_events;
+mod mesh_greet;
+#[cfg(test)]
+mod mesh_test_net;
+mod peer;
+mod peer_rules;
+pub mod remote;
+mod remote_port;
+pub mod session;
+mod session_run;
+mod session_wire;
