@@ -3,6 +3,7 @@
 pub mod check;
 pub mod cli;
 pub mod cli_cluster;
+pub mod cluster_board;
 pub mod cluster_config;
 mod cluster_config_read;
 pub mod cluster_discovery;
@@ -20,6 +21,7 @@ pub mod config_team;
 pub mod coordinator;
 pub mod doctor;
 pub mod engine;
+pub mod envoy;
 pub mod eval;
 pub mod exit;
 pub mod fleet;
