@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use orcapack_actors::agent::Solver;
 use orcapack_cluster::address::{Incarnation, NodeId};
@@ -43,19 +43,29 @@ pub enum Message {
     Kill,
     /// Answered when the run has ended.
     WaitEnd(RpcReplyPort<RunEnd>),
+    /// After the end: sends the nodes home. Answered when each has left, or is gone.
+    Finish(RpcReplyPort<()>),
 }
 
 /// What happens to a node.
 pub enum NodeEvent {
     Attached(Welcome, Worker),
-    Beat { incarnation: Incarnation, beat: Beat, load: NodeLoad },
+    Beat {
+        incarnation: Incarnation,
+        beat: Beat,
+        load: NodeLoad,
+    },
     /// The environment of an attempt is up.
-    Started { fence: u64 },
+    Started {
+        fence: u64,
+    },
     Record(Box<AttemptRecord>),
     /// It leaves in order, and runs nothing any more.
     Left,
     /// The link to this life of it is gone.
-    Lost { incarnation: Incarnation },
+    Lost {
+        incarnation: Incarnation,
+    },
 }
 
 /// What may happen once something is on disk.
@@ -177,6 +187,14 @@ impl Coordinator {
         let _ = self.0.stop_and_wait(None, None).await;
     }
 
+    /// See [`Message::Finish`]. `false`: not all of them within `limit`.
+    pub async fn finish(&self, limit: Duration) -> bool {
+        matches!(
+            self.0.call(Message::Finish, Some(limit)).await,
+            Ok(ractor::rpc::CallResult::Success(()))
+        )
+    }
+
     pub async fn wait_end(&self) -> RunEnd {
         match self.0.call(Message::WaitEnd, None).await {
             Ok(ractor::rpc::CallResult::Success(end)) => end,
@@ -202,6 +220,7 @@ struct State {
     alarm: Option<Instant>,
     failed: Option<String>,
     waiting_for_end: Vec<RpcReplyPort<RunEnd>>,
+    finishing: Option<RpcReplyPort<()>>,
 }
 
 struct Placed {
@@ -232,6 +251,7 @@ impl Actor for CoordinatorActor {
             alarm: None,
             failed: None,
             waiting_for_end: Vec::new(),
+            finishing: None,
         };
         state.take_orphans(&myself);
         state.set_alarm(&myself);
@@ -264,6 +284,11 @@ impl Actor for CoordinatorActor {
                 }
             }
             Message::WaitEnd(reply) => state.waiting_for_end.push(reply),
+            Message::Finish(reply) => {
+                state.draining = true;
+                state.workers.values().for_each(Worker::end);
+                state.finishing = Some(reply);
+            }
         }
         state.expire(&myself);
         state.fill(&myself);
@@ -379,8 +404,7 @@ impl State {
             }
             let message = format!("node {node} {why}");
             tracing::warn!(rollout, fence, message, "an attempt was lost");
-            let outcome =
-                Outcome::InfrastructureFailure { class: FailureClass::NodeLost, message };
+            let outcome = Outcome::InfrastructureFailure { class: FailureClass::NodeLost, message };
             let ended = self.work.ledger.report(rollout, fence, outcome, now());
             let ended = ended.unwrap_or_default();
             self.count(&ended);
@@ -560,6 +584,12 @@ impl State {
         };
         for reply in self.waiting_for_end.drain(..) {
             drop(reply.send(end.clone()));
+        }
+        let remote = |worker: &Worker| matches!(worker, Worker::Remote(_));
+        if !self.workers.values().any(remote)
+            && let Some(reply) = self.finishing.take()
+        {
+            drop(reply.send(()));
         }
     }
 }

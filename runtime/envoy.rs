@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use orcapack_cluster::address::{Incarnation, NodeId};
@@ -34,6 +35,8 @@ pub struct Errand {
     /// By their numbers in the run.
     pub tasks: Vec<Arc<Task>>,
     pub board: Arc<ClusterBoard>,
+    /// The run is over: who has come home stays.
+    pub over: AtomicBool,
 }
 
 /// The envoys to all nodes. Dropping it ends them, and with them what they spawned.
@@ -59,8 +62,17 @@ impl Envoys {
         }
     }
 
-    pub fn errand(&self) -> &Errand {
-        &self.errand
+    /// The run is over: no node is gone to again.
+    pub fn over(&self) {
+        self.errand.over.store(true, Ordering::Relaxed);
+    }
+
+    pub fn board(&self) -> &ClusterBoard {
+        &self.errand.board
+    }
+
+    pub fn mesh(&self) -> &Mesh {
+        &self.errand.mesh
     }
 }
 
@@ -74,6 +86,9 @@ impl Errand {
             self.board.waits(node, why.0);
             if let Some(incarnation) = incarnation {
                 self.coordinator.tell(node, NodeEvent::Lost { incarnation });
+            }
+            if self.over.load(Ordering::Relaxed) {
+                return;
             }
             tokio::time::sleep(TRY_AGAIN).await;
         }

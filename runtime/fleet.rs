@@ -81,8 +81,7 @@ impl Fleet {
     /// Of this process alone, whose own pool keeps it from a broken engine.
     pub fn local(epoch: Epoch) -> Self {
         let never = Duration::from_secs(1);
-        let breaker =
-            BreakerConfig { failures: u32::MAX, cooldown: never, cooldown_max: never };
+        let breaker = BreakerConfig { failures: u32::MAX, cooldown: never, cooldown_max: never };
         Self::new(FleetConfig { epoch, lease: None, breaker })
     }
 

@@ -27,9 +27,7 @@ use orcapack_actors::sandbox::{Driver, Limits, SandboxError, SweepScope, Swept};
 use orcapack_actors::start_gate::StartGateConfig;
 use orcapack_actors::team::stage::TeamContext;
 use orcapack_tasks::grading::Scheme;
-use ractor::{
-    Actor, ActorCell, ActorProcessingErr, ActorRef, DerivedActorRef, SupervisionEvent,
-};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, DerivedActorRef, SupervisionEvent};
 use tokio::sync::Semaphore;
 
 use crate::recorder::{self, Records};

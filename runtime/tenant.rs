@@ -47,7 +47,7 @@ pub(crate) struct Session {
 enum Held {
     /// Its task is on the way.
     Waiting(WireAssignment),
-    Running(WireAssignment),
+    Running,
     /// Its record, encoded, until it is forgotten.
     Ended(Vec<u8>),
 }
@@ -74,10 +74,6 @@ impl Tenant {
             tasks: BTreeMap::new(),
             held: BTreeMap::new(),
         }
-    }
-
-    pub fn node(&self) -> &Node {
-        &self.node
     }
 
     pub fn into_node(self) -> Node {
@@ -208,7 +204,7 @@ impl Tenant {
             let agent = agent.clone().into();
             let task = whole.clone();
             self.node.rollouts.start(Assignment { rollout, attempt, fence, task, agent });
-            self.held.insert(fence, Held::Running(assignment));
+            self.held.insert(fence, Held::Running);
         }
     }
 
@@ -228,7 +224,7 @@ impl Tenant {
                 let why = "killed before it began".to_owned();
                 self.end(failed(assignment, FailureClass::NodeLost, why));
             }
-            Some(Held::Running(_)) => self.node.rollouts.kill(fence),
+            Some(Held::Running) => self.node.rollouts.kill(fence),
             Some(Held::Ended(_)) | None => {}
         }
     }

@@ -37,12 +37,22 @@ pub struct Attach {
 pub enum ToNode {
     Assign(WireAssignment),
     /// Asked for by [`FromNode::WantTask`].
-    Task { task: u32, whole: Box<Task> },
+    Task {
+        task: u32,
+        whole: Box<Task>,
+    },
     /// It was asked for, and cannot be had: its files have changed since they were read.
-    NoTask { task: u32, why: String },
-    Kill { fence: u64 },
+    NoTask {
+        task: u32,
+        why: String,
+    },
+    Kill {
+        fence: u64,
+    },
     /// The record of this attempt is on disk, or nobody wants it.
-    Forget { fence: u64 },
+    Forget {
+        fence: u64,
+    },
     Renewed(Renewal),
     /// How far the run is, for whoever asks the node.
     Progress(Progress),
@@ -73,10 +83,17 @@ pub enum FromNode {
     Welcome(Welcome),
     /// The first and last message, if it does not: why not, for the user.
     Refused(String),
-    Beat { beat: Beat, load: NodeLoad },
-    WantTask { task: u32 },
+    Beat {
+        beat: Beat,
+        load: NodeLoad,
+    },
+    WantTask {
+        task: u32,
+    },
     /// The environment of the attempt with this fence is up.
-    Started { fence: u64 },
+    Started {
+        fence: u64,
+    },
     Record(Box<AttemptRecord>),
     /// The node leaves, and runs nothing any more.
     Leaving,

@@ -71,6 +71,13 @@ impl Worker {
         }
     }
 
+    /// The run is over: nothing of it is to be left.
+    pub fn end(&self) {
+        if let Self::Remote(outbox) = self {
+            outbox.send(&ToNode::End);
+        }
+    }
+
     pub fn renew(&self, renewal: Renewal) {
         if let Self::Remote(outbox) = self {
             outbox.send(&ToNode::Renewed(renewal));
