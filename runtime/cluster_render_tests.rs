@@ -61,7 +61,7 @@ fn a_unit_names_the_folders_that_systemd_cannot_make_only_as_they_are() {
     let unit = unit.unwrap();
     assert!(unit.contains(" node \"/srv/my 100%% $$HOME/lab.toml\" --id %i\n"), "{unit}");
     assert!(!unit.contains("StateDirectory"), "{unit}");
-    assert!(unit.contains("# A node's identity is in /data/orca/%i: "), "{unit}");
+    assert!(unit.contains("#   /data/orca/%i\n"), "{unit}");
     let lines = read("/srv/a\nExecStartPre=b/lab.toml", LAB);
     let failure = systemd(&lines, None, Path::new(BINARY)).unwrap_err();
     assert!(failure.message.contains("without control characters"), "{failure}");
