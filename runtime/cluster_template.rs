@@ -19,7 +19,8 @@ use crate::exit::Failure;
 /// The file of `cluster init`: read where there is one, else written; whether it was.
 ///
 /// # Errors
-/// A file that cannot be read or written, that says another name, or to which nodes are to be added.
+/// A file that cannot be read or written, that says another name, or to which nodes are to be
+/// added.
 pub fn ensure(
     args: &InitArgs,
     host: &Host,
