@@ -8,6 +8,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueHint};
 use orcapack_cluster::address::{NodeId, Role};
 
+use crate::cluster_config::{ClusterConfig, ClusterNode};
 use crate::cluster_discovery::NodeSpec;
 use crate::exit::{Exit, Failure};
 use crate::team_plan::Variables;
@@ -134,6 +135,25 @@ pub struct StatusArgs {
     /// Ask again every 2 seconds, until Ctrl-C; with --json, a document a line
     #[arg(short, long)]
     pub watch: bool,
+}
+
+impl StatusArgs {
+    /// The nodes that are to be asked: those that are named, this one, or all.
+    ///
+    /// # Errors
+    /// One that is none.
+    pub fn asked<'c>(
+        &self,
+        config: &'c ClusterConfig,
+        variables: Variables,
+        host_name: &str,
+    ) -> Result<Vec<&'c ClusterNode>, Failure> {
+        match &self.nodes[..] {
+            [] if self.this => Ok(vec![config.this_node(None, variables, host_name)?]),
+            [] => config.peers(),
+            ids => ids.iter().map(|id| config.node(id)).collect(),
+        }
+    }
 }
 
 #[derive(Subcommand, Clone, Debug)]

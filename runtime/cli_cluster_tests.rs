@@ -101,6 +101,20 @@ fn lines_that_make_no_sense_are_refused() {
 }
 
 #[test]
+fn status_is_of_all_nodes_of_some_or_of_this_one() {
+    let config = crate::cluster_config::tests::parsed(crate::cluster_config::tests::LAB);
+    let asked = |line| {
+        let Ok(Command::Status(args)) = parse(line) else { panic!("no status: {line}") };
+        let nodes = args.asked(&config, |_| None, "n2.lab")?;
+        Ok::<_, Failure>(nodes.iter().map(|node| node.id.to_string()).collect::<Vec<_>>())
+    };
+    assert_eq!(asked("status lab.toml").unwrap(), ["n1", "n2"]);
+    assert_eq!(asked("status lab.toml --self").unwrap(), ["n2"]);
+    assert_eq!(asked("status lab.toml -n n1 --node n2 --json").unwrap(), ["n1", "n2"]);
+    assert_eq!(asked("status lab.toml -n n9").unwrap_err().exit, Exit::BadInput);
+}
+
+#[test]
 fn a_cluster_is_made_with_its_nodes() {
     let line = "init lab.toml --name lab --node n1=10.0.0.1:7400,64 --node n2=fd00::2,8";
     let Ok(ClusterCommand::Init(args)) = cluster(line) else { panic!("no init") };

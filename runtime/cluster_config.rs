@@ -2,8 +2,8 @@
 //!
 //! Every machine of a cluster has the same file. [`ClusterConfig::load`] reads it, finds the nodes
 //! that it leaves to discovery, and gives everything that is wrong at once;
-//! [`ClusterConfig::this_node`] says which of the nodes a machine is. The keys with their ranges are
-//! in `cluster_config_read.rs`.
+//! [`ClusterConfig::this_node`] says which of the nodes a machine is. The keys with their ranges
+//! are in `cluster_config_read.rs`.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -52,7 +52,8 @@ fn items(text: &str) -> Result<Vec<&str>, String> {
     Ok(items)
 }
 
-/// One item: plain text and bracketed ranges in turn. Several ranges multiply, the last one fastest.
+/// One item: plain text and bracketed ranges in turn. Several ranges multiply, the last of them
+/// fastest.
 fn expand_item(item: &str, room: usize) -> Result<Vec<String>, String> {
     let mut hosts = vec![String::new()];
     let mut rest = item;

@@ -61,7 +61,7 @@ fn a_unit_names_the_folders_that_systemd_cannot_make_only_as_they_are() {
     let unit = unit.unwrap();
     assert!(unit.contains(" node \"/srv/my 100%% $$HOME/lab.toml\" --id %i\n"), "{unit}");
     assert!(!unit.contains("StateDirectory"), "{unit}");
-    assert!(unit.contains("# A node's identity is in /data/orca/%i: "), "{unit}");
+    assert!(unit.contains("#   /data/orca/%i\n"), "{unit}");
     let lines = read("/srv/a\nExecStartPre=b/lab.toml", LAB);
     let failure = systemd(&lines, None, Path::new(BINARY)).unwrap_err();
     assert!(failure.message.contains("without control characters"), "{failure}");
@@ -97,7 +97,9 @@ fn run_script(ends: &[u8]) -> (Option<i32>, String) {
         "it's a node",
         &format!(
             "cd \"$(dirname \"$0\")\"; echo \"$@\" >> starts; ends=({ends})\n\
-             exit ${{ends[$(wc -l < starts) - 1]}}"
+             end=${{ends[$(wc -l < starts) - 1]}}\n\
+             [[ $end != 143 ]] || kill -TERM $PPID\n\
+             exit $end"
         ),
     );
     let script = slurm(&parsed(JOB), 2, &node).unwrap();
@@ -114,6 +116,8 @@ fn a_node_of_a_job_is_started_again_until_it_ends_well_or_cannot() {
     assert_eq!(run_script(&[1, 137, 0]), (Some(0), start.repeat(3)));
     assert_eq!(run_script(&[1, Exit::Fenced.code()]), (Some(8), start.repeat(2)));
     assert_eq!(run_script(&[Exit::BadInput.code()]), (Some(2), start.to_owned()));
+    // The signal that ends a job goes to the loop too.
+    assert_eq!(run_script(&[1, 143, 0]), (Some(143), start.repeat(2)));
 }
 
 fn objects(text: &str) -> Vec<Value> {

@@ -1,8 +1,8 @@
 //! What a node says of itself when it is asked, and what comes of asking all of them.
 //!
-//! [`NodeStatus`] goes over the wire, so that everything in it is bounded, by who sends it and again
-//! by who reads it. [`crate::cluster_table`] shows a [`ClusterStatus`] on a terminal; as JSON it is
-//! a document that scripts rely on.
+//! [`NodeStatus`] goes over the wire, so that everything in it is bounded, by who sends it and
+//! again by who reads it. [`crate::cluster_table`] shows a [`ClusterStatus`] on a terminal; as JSON
+//! it is a document that scripts rely on.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,6 +11,8 @@ use orcapack_actors::phase::{Board, Phase, Waiting};
 use orcapack_cluster::address::{Incarnation, NodeId, Role};
 use serde::ser::{SerializeMap as _, SerializeStruct as _};
 use serde::{Serialize, Serializer};
+
+use crate::cluster_config::ClusterNode;
 
 /// Longer texts are cut.
 pub const TEXT_BYTES_MAX: usize = 256;
@@ -164,7 +166,10 @@ pub fn unix_ms(time: SystemTime) -> u64 {
 
 /// At a boundary of letters.
 fn cut(text: &mut String) {
-    text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+    let end = (0..=TEXT_BYTES_MAX).rev().find(|end| text.is_char_boundary(*end));
+    if text.len() > TEXT_BYTES_MAX {
+        text.truncate(end.unwrap_or(0));
+    }
 }
 
 /// All nodes of a cluster, whether they answered or not.
@@ -200,6 +205,22 @@ impl ClusterStatus {
 }
 
 impl NodeRow {
+    /// What a node answered, or why it did not. A peer's answer is bounded here.
+    pub fn of(node: &ClusterNode, answer: Result<NodeStatus, String>) -> Self {
+        Self {
+            node: node.id.clone(),
+            address: node.address.to_string(),
+            slots: node.slots,
+            answer: match answer {
+                Ok(status) => Answer::Status(Box::new(status.bounded())),
+                Err(mut error) => {
+                    cut(&mut error);
+                    Answer::Unreachable(error)
+                }
+            },
+        }
+    }
+
     pub fn status(&self) -> Option<&NodeStatus> {
         match &self.answer {
             Answer::Status(status) => Some(status),

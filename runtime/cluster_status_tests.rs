@@ -145,3 +145,16 @@ fn a_board_is_what_a_node_does() {
     assert_eq!(unix_ms(UNIX_EPOCH + Duration::from_millis(7)), 7);
     assert_eq!(unix_ms(UNIX_EPOCH - Duration::from_secs(1)), 0);
 }
+
+#[test]
+fn what_a_node_answers_is_bounded_by_who_reads_it() {
+    let config = crate::cluster_config::tests::parsed(crate::cluster_config::tests::LAB);
+    let n1 = config.node("n1").unwrap();
+    let long = "x".repeat(1000);
+    let status = NodeStatus { version: long.clone(), ..node("n1") };
+    let row = NodeRow::of(n1, Ok(status));
+    assert_eq!((row.state(), row.address.as_str(), row.slots), ("up", "10.0.0.1:7400", 64));
+    assert_eq!(row.status().map(|status| status.version.len()), Some(TEXT_BYTES_MAX));
+    let row = NodeRow::of(n1, Err(long));
+    assert_eq!(row.answer, Answer::Unreachable("x".repeat(TEXT_BYTES_MAX)));
+}

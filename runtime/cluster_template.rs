@@ -1,12 +1,68 @@
 //! The cluster file that `cluster init` writes: every key, with what it is for.
 
+use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior};
 use orcapack_cluster::address::NodeId;
 use serde::Serialize;
 
+use crate::cli_cluster::InitArgs;
+use crate::cluster_config::ClusterConfig;
 use crate::cluster_discovery::{NodeSpec, id_of_host};
+use crate::config_layers::Host;
+use crate::exit::Failure;
+
+/// The file of `cluster init`: read where there is one, else written; whether it was.
+///
+/// # Errors
+/// A file that cannot be read or written, that says another name, or to which nodes are to be
+/// added.
+pub fn ensure(
+    args: &InitArgs,
+    host: &Host,
+    host_name: &str,
+) -> Result<(ClusterConfig, bool), Failure> {
+    let file = args.cluster.display();
+    let refused = |error: io::Error| Failure::bad_input(format!("{file}: {error}"));
+    if args.cluster.try_exists().map_err(refused)? {
+        let config = ClusterConfig::load(&args.cluster, host)?;
+        if let Some(name) = args.name.as_ref().filter(|name| name.as_str() != config.name) {
+            let found = &config.name;
+            return Err(Failure::bad_input(format!(
+                "{file}: cluster.name: expected `{name}`, as --name says, found `{found}`"
+            )));
+        }
+        if !args.nodes.is_empty() {
+            return Err(Failure::bad_input(format!(
+                "{file}: is there already: write the nodes into it instead of --node"
+            )));
+        }
+        return Ok((config, false));
+    }
+    let Some(name) = &args.name else {
+        return Err(Failure::bad_input(format!("{file}: is not there: a new one needs --name")));
+    };
+    let mut nodes = args.nodes.clone();
+    let mut ids = BTreeSet::new();
+    if let Some(twice) = nodes.iter().find(|node| !ids.insert(&node.id)) {
+        return Err(Failure::bad_input(format!("--node: node `{}` twice", twice.id)));
+    }
+    if nodes.is_empty() {
+        nodes.extend(this_machine(host_name, host.cpus));
+    }
+    let text =
+        text(name, &nodes).map_err(|error| Failure::internal(format!("a template: {error}")))?;
+    // What is wrong with it, such as two nodes at one address, is told before it is written.
+    let config = ClusterConfig::parse(&args.cluster, text, host)?;
+    let mut options = OpenOptions::new();
+    let written = options.write(true).create_new(true).open(&args.cluster);
+    written.and_then(|mut file| file.write_all(config.text.as_bytes())).map_err(refused)?;
+    Ok((config, true))
+}
 
 /// The text of a new cluster file.
 ///
@@ -46,8 +102,8 @@ pub fn this_machine(host_name: &str, cpus: usize) -> Option<NodeSpec> {
     Some(NodeSpec { id, address: "127.0.0.1".to_owned(), slots })
 }
 
-/// For texts that are no HTML: nothing is escaped but by a template's own filters, and a line with a
-/// block alone leaves none behind.
+/// For texts that are no HTML: nothing is escaped but by a template's own filters, and a line with
+/// a block alone leaves none behind.
 pub(crate) fn environment() -> Result<Environment<'static>, minijinja::Error> {
     let mut environment = Environment::new();
     environment.set_debug(false);
@@ -61,7 +117,7 @@ pub(crate) fn environment() -> Result<Environment<'static>, minijinja::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster_config::tests::parsed;
+    use crate::cluster_config::tests::{host, parsed};
 
     fn made(nodes: &[&str]) -> String {
         let nodes: Vec<NodeSpec> = nodes.iter().map(|node| node.parse().unwrap()).collect();
@@ -104,5 +160,43 @@ mod tests {
         let spec = this_machine("Box_1.lab", 8).unwrap();
         assert_eq!((spec.id.as_str(), spec.slots), ("box-1", 8));
         assert_eq!(this_machine("", 0).map(|spec| spec.slots), Some(1));
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_read_and_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lab.toml");
+        let args = |name: &str, nodes: &[&str]| InitArgs {
+            cluster: path.clone(),
+            name: (!name.is_empty()).then(|| name.parse().unwrap()),
+            nodes: nodes.iter().map(|node| node.parse().unwrap()).collect(),
+        };
+        let ensure = |args: &InitArgs| {
+            ensure(args, &host(), "box").map_err(|failure| {
+                failure.message.replace(&folder.path().display().to_string(), "DIR")
+            })
+        };
+        let twice = ["n1=10.0.0.1,4", "n1=10.0.0.2,4"];
+        assert_eq!(
+            ensure(&args("", &[])).unwrap_err(),
+            "DIR/lab.toml: is not there: a new one needs --name"
+        );
+        assert_eq!(ensure(&args("lab", &twice)).unwrap_err(), "--node: node `n1` twice");
+        let one_place = ["n1=10.0.0.1,4", "n2=10.0.0.1,4"];
+        assert!(ensure(&args("lab", &one_place)).unwrap_err().contains("an address of its own"));
+        assert!(!path.exists());
+
+        let (made, written) = ensure(&args("lab", &[])).unwrap();
+        assert_eq!((made.slots(), written), (8, true));
+        assert_eq!(ensure(&args("", &[])), Ok((made.clone(), false)));
+        assert_eq!(ensure(&args("lab", &[])), Ok((made, false)));
+        assert_eq!(
+            ensure(&args("other", &[])).unwrap_err(),
+            "DIR/lab.toml: cluster.name: expected `other`, as --name says, found `lab`"
+        );
+        assert_eq!(
+            ensure(&args("", &["n1=10.0.0.1,4"])).unwrap_err(),
+            "DIR/lab.toml: is there already: write the nodes into it instead of --node"
+        );
     }
 }
