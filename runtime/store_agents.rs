@@ -181,6 +181,6 @@ mod tests {
         connection.pragma_update(None, "user_version", 1).unwrap();
         drop(connection);
         let error = Store::open(&path, &plan(), Writing::Thread).err().unwrap().to_string();
-        assert!(error.ends_with("expected a ledger of schema version 2, found 1"), "{error}");
+        assert!(error.ends_with("expected a ledger of schema version 3, found 1"), "{error}");
     }
 }
