@@ -6,16 +6,30 @@
 
 pub mod address;
 pub mod caps;
+
 pub mod codec;
-pub mod credentials;
+pub mod link;
+
 pub mod lane;
 mod lane_queue;
 mod lane_reader;
-pub mod lease;
-pub mod link;
-pub mod membership;
+
+mod admission;
+pub mod credentials;
+#[cfg(any(test, feature = "sim"))]
+pub mod fixture;
 pub mod memory;
 mod memory_pipe;
+pub mod quic;
+mod quic_accept;
+mod quic_config;
+mod quic_error;
+mod quic_link;
+#[cfg(any(test, feature = "sim"))]
+pub mod quic_sim;
+
+pub mod lease;
+pub mod membership;
 pub mod mesh;
 mod mesh_actor;
 mod mesh_events;
