@@ -56,7 +56,7 @@ impl LeaseConfig {
 }
 
 /// Under which right something was assigned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Grant {
     pub epoch: Epoch,
     /// Counts how often the coordinator let go of the node, in this epoch.
@@ -64,7 +64,7 @@ pub struct Grant {
 }
 
 /// From a node: it is alive, and wants its lease renewed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Beat {
     pub epoch: Epoch,
     /// Grows over all epochs in the life of the node.
@@ -72,7 +72,7 @@ pub struct Beat {
 }
 
 /// The answer to a beat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Renewal {
     pub grant: Grant,
     /// Of the beat.
@@ -281,3 +281,11 @@ impl Lessor {
 #[cfg(test)]
 #[path = "lease_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "lease_world_tests.rs"]
+mod world;
+
+#[cfg(test)]
+#[path = "lease_model_tests.rs"]
+mod model;
