@@ -1,10 +1,10 @@
 //! A small world around the real [`Lessee`] and [`Lessor`]: two nodes, one coordinator that may be
 //! killed and started again, one rollout, and a network that keeps every message for ever and
-//! delivers it whenever it likes, or never. So messages are lost, late, twice there and in any order.
-//! A node that is paused is one that does nothing while time goes on.
+//! delivers it whenever it likes, or never. So messages are lost, late, twice there and in any
+//! order. A node that is paused is one that does nothing while time goes on.
 //!
-//! Who chooses what happens next is another's matter: all possible choices in `lease_model_tests.rs`,
-//! and long random walks with clocks that drift.
+//! Who chooses what happens next is another's matter: all possible choices in
+//! `lease_model_tests.rs`, and long random walks with clocks that drift.
 
 use std::collections::BTreeSet;
 
