@@ -142,6 +142,24 @@ impl World {
 
     /// `None`: it cannot happen now, or changes nothing.
     pub fn next(&self, before: &State, action: Action) -> Option<State> {
+        // Most actions cannot happen, and a copy of the state is dear.
+        let possible = match action {
+            Action::Tick => before.ticks < self.bounds.ticks,
+            Action::Restart => before.coordinator.epoch.0 < self.bounds.epochs,
+            Action::Deliver(..) => true,
+            Action::Beat(node) => before.nodes[node].lessee.seq < self.bounds.beats[node],
+            Action::Look(node) => before.nodes[node].lessee.right != Right::None,
+            Action::Finish(node) => before.nodes[node].running.is_some(),
+            Action::LetGo(node) => before.coordinator.lessors[node].free_at().is_some(),
+            Action::Assign(node) => {
+                before.coordinator.beaten[node]
+                    && before.ledger.fence < self.bounds.fences
+                    && before.ledger.terminals == 0
+            }
+        };
+        if !possible {
+            return None;
+        }
         let mut state = before.clone();
         match action {
             Action::Tick => state.ticks += 1,
@@ -167,13 +185,7 @@ impl World {
             }
         }
         self.forget(&mut state);
-        let bounds = &self.bounds;
-        let within = state.ticks <= bounds.ticks
-            && state.ledger.fence <= bounds.fences
-            && state.coordinator.epoch.0 <= bounds.epochs
-            && state.nodes.iter().zip(bounds.beats).all(|(node, max)| node.lessee.seq <= max)
-            && state.network.len() <= bounds.network;
-        (within && state != *before).then_some(state)
+        (state.network.len() <= self.bounds.network && state != *before).then_some(state)
     }
 
     /// Drops messages that cannot change anything any more, so that states which differ in nothing
@@ -342,7 +354,7 @@ impl World {
             ledger.running = None;
         }
         let held = coordinator.lessors[node].free_at().is_some_and(|at| now < at);
-        if !held || !coordinator.beaten[node] || ledger.running.is_some() || ledger.terminals > 0 {
+        if !held || ledger.running.is_some() {
             return None;
         }
         if ledger.fence == 0 && node > 0 {
