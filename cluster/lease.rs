@@ -1,9 +1,9 @@
 //! A node's lease: the right to run attempts for a coordinator, which ends by itself.
 //!
-//! Two small state machines, one for each side. The node has a [`Lessee`]. It sends a [`Beat`] every
-//! so often and keeps when it did; the [`Renewal`] that answers it makes the right last until that
-//! time plus the lease. The coordinator has a [`Lessor`] for each node. It answers beats, and knows
-//! from when on the node has surely stopped. Pure: `now` in, answers out.
+//! Two small state machines, one for each side. The node has a [`Lessee`]. It sends a [`Beat`]
+//! every so often and keeps when it did; the [`Renewal`] that answers it makes the right last until
+//! that time plus the lease. The coordinator has a [`Lessor`] for each node. It answers beats, and
+//! knows from when on the node has surely stopped. Pure: `now` in, answers out.
 //!
 //! - **LE-1** No two nodes have a right to the same rollout at one time. The node's right ends
 //!   `lease` after it *sent* a beat. The coordinator lets go of the node `lease + margin` after it
@@ -12,13 +12,13 @@
 //!   lease, the coordinator's clock may run a tenth faster than the node's.
 //! - **LE-2** What was lost is not found again. When the coordinator lets go, a new *term* begins.
 //!   Every assignment carries the [`Grant`] (epoch and term) under which it was sent, and a node
-//!   starts nothing under another one; so a late assignment does no harm, in whatever order messages
-//!   arrive. A node that was paused and wakes with a renewal in its queue has lapsed all the same:
-//!   no renewal is taken until [`Lessee::expired`] was asked, and attempts were stopped.
+//!   starts nothing under another one; so a late assignment does no harm, in whatever order
+//!   messages arrive. A node that was paused and wakes with a renewal in its queue has lapsed all
+//!   the same: no renewal is taken until [`Lessee::expired`] was asked, and attempts were stopped.
 //! - **LE-3** A coordinator's *epoch* is which life of its run's ledger it is. A higher one takes
 //!   over, a lower one is refused. The right that a node has from the predecessor lasts till its
-//!   end: the predecessor handled no beat after its successor's start, so the successor lets go of a
-//!   node that has not come `lease + margin` after its own start. It must not use a shorter lease
+//!   end: the predecessor handled no beat after its successor's start, so the successor lets go of
+//!   a node that has not come `lease + margin` after its own start. It must not use a shorter lease
 //!   than its predecessor did.
 //!
 //! What this rests on: two coordinators of one ledger never live at one time (its directory has a
@@ -56,7 +56,7 @@ impl LeaseConfig {
 }
 
 /// Under which right something was assigned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Grant {
     pub epoch: Epoch,
     /// Counts how often the coordinator let go of the node, in this epoch.
@@ -64,7 +64,7 @@ pub struct Grant {
 }
 
 /// From a node: it is alive, and wants its lease renewed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Beat {
     pub epoch: Epoch,
     /// Grows over all epochs in the life of the node.
@@ -72,7 +72,7 @@ pub struct Beat {
 }
 
 /// The answer to a beat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Renewal {
     pub grant: Grant,
     /// Of the beat.
@@ -281,3 +281,11 @@ impl Lessor {
 #[cfg(test)]
 #[path = "lease_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "lease_world_tests.rs"]
+mod world;
+
+#[cfg(test)]
+#[path = "lease_model_tests.rs"]
+mod model;

@@ -17,6 +17,7 @@ mod lane_reader;
 mod admission;
 pub mod credentials;
 #[cfg(any(test, feature = "sim"))]
+#[path = "fixture_tests.rs"]
 pub mod fixture;
 pub mod memory;
 mod memory_pipe;

@@ -3,11 +3,12 @@
 //!
 //! - **ME-1** `Up` and `Down` alternate, and begin with `Up`. Between them is one session: one link
 //!   of one incarnation. A link that takes another's place ends its session first.
-//! - **ME-2** Incarnations never go back: a link of an older process is refused, whatever the state.
+//! - **ME-2** Incarnations never go back: a link of an older process is refused, whatever the
+//!   state.
 //! - **ME-3** What an old link does after it was replaced changes nothing.
-//! - **ME-4** A peer that is silent for `dead_after` is down, `suspect_after` of it as a suspect. Our
-//!   own pause is not its silence: a look that comes too late decides nothing, once, so that what
-//!   waits in our queues is heard first.
+//! - **ME-4** A peer that is silent for `suspect_after` is a suspect, and for `dead_after` is down.
+//!   Our own pause is not its silence: a look that comes too late decides nothing, once, so that
+//!   what waits in our queues is heard first.
 
 use std::time::{Duration, Instant};
 

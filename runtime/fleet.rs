@@ -6,11 +6,12 @@
 //! endless.
 //!
 //! - **FL-1** Credits out are credits in: an attempt takes one slot of one node, and gives it back
-//!   exactly once: by `ended`, or when its node is given up (`expired`, `attached`, `left` name it).
+//!   exactly once: by `ended`, or when its node is given up (`expired`, `attached`, `left` name
+//!   it).
 //! - **FL-2** What a node had goes to others only after it was given up: its
 //!   [lease](orcapack_cluster::lease) has surely ended, or its process has.
-//! - **FL-3** A node that fails starts, or that dies with what it had, gets nothing but now and then
-//!   one trial, however little else it has to do.
+//! - **FL-3** A node that fails starts, or that dies with what it had, gets nothing but now and
+//!   then one trial, however little else it has to do.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -171,9 +172,11 @@ impl Fleet {
         node.take_all()
     }
 
-    /// The nodes whose leases have ended by now, each once, with the fences that they had.
+    /// The nodes whose leases have ended by now, each once, with the fences that they had. To be
+    /// called at [`Self::wake_at`]; then there may be room on a node that was left in peace.
     pub fn expired(&mut self, now: Instant) -> Vec<Lost> {
         let expired = self.nodes.iter_mut().filter_map(|(id, node)| {
+            node.cool_down(now);
             let expired = node.lessor.as_mut().is_some_and(|lessor| lessor.expired(now));
             expired.then(|| Lost { node: id.clone(), fences: node.give_up(now) })
         });
