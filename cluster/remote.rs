@@ -134,3 +134,7 @@ pub(crate) fn cut(mut text: String) -> String {
     text.truncate(text.floor_char_boundary(DOWN_TEXT_BYTES_MAX));
     text
 }
+
+#[cfg(test)]
+#[path = "remote_tests.rs"]
+mod tests;

@@ -56,8 +56,15 @@ pub enum SendError {
 
 impl Port {
     /// See [`PortSender::send`].
-    pub async fn send(&self, class: Class, message: Vec<u8>) -> Result<(), SendError> {
-        self.end.send(class, message).await
+    // It borrows nothing: a port's reader cannot be shared, so an actor that awaited a borrow of it
+    // could not move between threads.
+    pub fn send(
+        &self,
+        class: Class,
+        message: Vec<u8>,
+    ) -> impl Future<Output = Result<(), SendError>> + Send + use<> {
+        let end = self.end.clone();
+        async move { end.send(class, message).await }
     }
 
     /// For others to send with, at the same time as this receives. It does not keep the port.
