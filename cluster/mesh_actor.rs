@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -10,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::address::{Incarnation, NodeId, PeerIdentity, Role};
-use crate::caps::{PEERS_MAX, REDIAL_AFTER_MAX};
+use crate::caps::{CALL_AFTER, PEERS_MAX, REDIAL_AFTER_MAX};
 use crate::link::{CloseReason, Link, LinkError, Transport};
 use crate::mesh::{Admits, Board, Entry, MeshConfig, MeshEvent, PeerAddress, PeerState, PeerView};
 use crate::mesh_events::Events;
@@ -240,7 +241,11 @@ impl State {
             }
             let role = at.role;
             self.peer(&node, role, Some(at));
-            self.dial(myself, &node).await?;
+            if self.dials(&node) {
+                self.dial(myself, &node).await?;
+            } else {
+                self.set_timer(myself, &node);
+            }
         }
         Ok(())
     }
@@ -286,7 +291,7 @@ impl State {
         .is_some()
     }
 
-    /// Dials a peer, if we are to and it has no actor.
+    /// Dials a peer, if it has no actor.
     async fn dial(
         &mut self,
         myself: &ActorRef<MeshMessage>,
@@ -294,7 +299,7 @@ impl State {
     ) -> Result<(), ActorProcessingErr> {
         let Some(peer) = self.peers.get(node) else { return Ok(()) };
         let Some(at) = peer.at.as_ref().map(|at| at.at) else { return Ok(()) };
-        if self.is_over || !self.dials(node) || peer.live.is_some() || peer.has_timer {
+        if self.is_over || peer.live.is_some() || peer.has_timer {
             return Ok(());
         }
         self.begin(myself, node, Begin::Dial(at), None).await
@@ -368,14 +373,21 @@ impl State {
     }
 
     fn admit(&mut self, greeted: &Greeted) -> Result<(), Refusal> {
-        let node = &greeted.peer.node;
+        let (node, hello) = (&greeted.peer.node, &greeted.hello);
         let known = self.peers.get(node);
         let is_listed = known.is_some_and(|peer| peer.at.is_some());
+        // Of two that call each other, one must give way, and not both.
+        let is_called = |peer: &Peer| {
+            peer.live.as_ref().is_some_and(|live| {
+                live.session.is_none() || peer.lives.is_newest(hello.incarnation, hello.process)
+            })
+        };
+        let is_wrong_way = is_listed && hello.listens && self.dials(node);
         if self.is_over {
             Err(Refusal::Stopping)
         } else if !is_listed && self.admits == Admits::Listed {
             Err(Refusal::Unlisted)
-        } else if is_listed && greeted.hello.listens && self.dials(node) {
+        } else if is_wrong_way && known.is_some_and(is_called) {
             Err(Refusal::WrongWay)
         } else if known.is_none() && !self.has_room() {
             Err(Refusal::TooManyPeers)
@@ -542,7 +554,6 @@ impl State {
         if !was_up {
             self.problem(node, error);
         }
-        let is_ours = self.dials(node);
         let Some(peer) = self.peers.get_mut(node) else { return };
         if was_up && live.is_some_and(|live| live.since.elapsed() >= REDIAL_AFTER_MAX) {
             peer.backoff.reset();
@@ -551,11 +562,20 @@ impl State {
         if is_refused && !was_up {
             peer.backoff.slow();
         }
-        if peer.at.is_none() || !is_ours || peer.has_timer {
+        self.set_timer(myself, node);
+    }
+
+    /// A dial after the back-off, if it is ours to dial, and else some time later, if nobody has
+    /// called by then.
+    fn set_timer(&mut self, myself: &ActorRef<MeshMessage>, node: &NodeId) {
+        let is_ours = self.dials(node);
+        let Some(peer) = self.peers.get_mut(node) else { return };
+        if peer.at.is_none() || peer.has_timer {
             return;
         }
         peer.has_timer = true;
-        let (wait, mesh, node) = (peer.backoff.wait(), myself.clone(), node.clone());
+        let wait = peer.backoff.wait() + if is_ours { Duration::ZERO } else { CALL_AFTER };
+        let (mesh, node) = (myself.clone(), node.clone());
         self.work.spawn(async move {
             sleep(wait).await;
             let _ = mesh.cast(MeshMessage::Redial(node));

@@ -34,6 +34,34 @@ async fn who_does_not_listen_dials_and_need_not_be_known() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_that_the_other_does_not_know_of_is_met_all_the_same() {
+    let net = Net::new();
+    let mut knows_nobody = net.start(5, &[]).await;
+    let mut newcomer = net.start(1, &[5]).await;
+    assert_eq!(knows_nobody.up().await.0, id(1));
+    assert_eq!(newcomer.up().await.0, id(5));
+    net.cut(1);
+    (knows_nobody.down().await, newcomer.down().await);
+    net.heal(1);
+    (knows_nobody.up().await, newcomer.up().await);
+}
+
+/// Both dial, because each is told of the other late.
+#[tokio::test(start_paused = true)]
+async fn two_that_dial_each_other_end_up_with_one_session() {
+    let net = Net::new();
+    let mut one = net.start(0, &[]).await;
+    let mut two = net.start_with(Start { listens: false, ..Start::new(1, &[]) }).await;
+    let address =
+        |node: &Node| PeerAddress { node: node.id.clone(), role: Role::Worker, at: at(node.place) };
+    one.mesh.set_peers(vec![address(&two)]);
+    two.mesh.set_peers(vec![address(&one)]);
+    (one.up().await, two.up().await);
+    tokio::time::sleep(Duration::from_secs(60)).await; // on paused time
+    assert!(one.events.try_recv().is_err() && two.events.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_is_not_listed_is_refused_where_a_list_counts() {
     let net = Net::new();
     let strict = Start { admits: Admits::Listed, ..Start::new(0, &[1]) };
