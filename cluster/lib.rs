@@ -17,9 +17,9 @@ mod memory_pipe;
 pub mod mesh;
 mod mesh_actor;
 mod mesh_events;
-mod mesh_greet;
 #[cfg(test)]
-mod mesh_test_net;
+mod mesh_fixture_tests;
+mod mesh_greet;
 mod peer;
 mod peer_rules;
 pub mod remote;

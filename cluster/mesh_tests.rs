@@ -1,7 +1,7 @@
 //! Meetings, restarts, clones, and the loss of peers. Time is paused: nothing here waits for real.
 
 use super::*;
-use crate::mesh_test_net::*;
+use crate::mesh_fixture_tests::*;
 
 #[tokio::test(start_paused = true)]
 async fn three_nodes_meet_whichever_starts_first() {

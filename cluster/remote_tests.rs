@@ -10,7 +10,7 @@ use super::*;
 use crate::address::Role;
 use crate::caps::{ACTORS_MAX, SPAWN_ARGS_BYTES_MAX};
 use crate::mesh::{Mesh, SpawnError};
-use crate::mesh_test_net::{Net, Node, Start as Begin, id};
+use crate::mesh_fixture_tests::{Net, Node, Start as Begin, id};
 
 const SOON: Duration = Duration::from_secs(10);
 const ALL: &[Role] = &Role::ALL;
