@@ -16,10 +16,12 @@ pub mod memory;
 mod memory_pipe;
 pub mod mesh;
 mod mesh_actor;
+mod mesh_calls;
 mod mesh_events;
 #[cfg(test)]
 mod mesh_fixture_tests;
 mod mesh_greet;
+mod mesh_lives;
 mod peer;
 mod peer_rules;
 pub mod remote;

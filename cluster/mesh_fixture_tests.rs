@@ -180,6 +180,11 @@ impl Node {
     }
 }
 
+pub(crate) async fn both_up(one: &mut Node, other: &mut Node) {
+    one.up().await;
+    other.up().await;
+}
+
 struct FaultyTransport {
     inner: Arc<dyn Transport>,
     fault: Arc<Fault>,

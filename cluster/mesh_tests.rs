@@ -41,9 +41,10 @@ async fn a_node_that_the_other_does_not_know_of_is_met_all_the_same() {
     assert_eq!(knows_nobody.up().await.0, id(1));
     assert_eq!(newcomer.up().await.0, id(5));
     net.cut(1);
-    (knows_nobody.down().await, newcomer.down().await);
+    knows_nobody.down().await;
+    newcomer.down().await;
     net.heal(1);
-    (knows_nobody.up().await, newcomer.up().await);
+    both_up(&mut knows_nobody, &mut newcomer).await;
 }
 
 /// Both dial, because each is told of the other late.
@@ -56,7 +57,7 @@ async fn two_that_dial_each_other_end_up_with_one_session() {
         |node: &Node| PeerAddress { node: node.id.clone(), role: Role::Worker, at: at(node.place) };
     one.mesh.set_peers(vec![address(&two)]);
     two.mesh.set_peers(vec![address(&one)]);
-    (one.up().await, two.up().await);
+    both_up(&mut one, &mut two).await;
     tokio::time::sleep(Duration::from_secs(60)).await; // on paused time
     assert!(one.events.try_recv().is_err() && two.events.try_recv().is_err());
 }
@@ -88,7 +89,7 @@ async fn a_node_that_leaves_is_down_at_once_and_says_so() {
     let net = Net::new();
     let mut one = net.start(0, &[1]).await;
     let mut two = net.start(1, &[0]).await;
-    (one.up().await, two.up().await);
+    both_up(&mut one, &mut two).await;
     let began = Instant::now();
     two.mesh.stop().await;
     assert_eq!(one.down().await, (id(1), Incarnation(1), DownReason::Left));
@@ -170,7 +171,7 @@ async fn a_lost_connection_comes_back_as_another_session_of_the_same_life() {
     let net = Net::new();
     let mut one = net.start(0, &[1]).await;
     let mut two = net.start(1, &[0]).await;
-    (one.up().await, two.up().await);
+    both_up(&mut one, &mut two).await;
     net.cut(0);
     let (one_down, two_down) = (one.down().await, two.down().await);
     assert_eq!(one_down, (id(1), Incarnation(1), DownReason::NodeLost));
@@ -189,7 +190,7 @@ async fn a_process_that_stands_still_is_suspect_and_then_heard_or_lost() {
     let net = Net::new();
     let mut one = net.start(0, &[1]).await;
     let mut two = net.start(1, &[0]).await;
-    (one.up().await, two.up().await);
+    both_up(&mut one, &mut two).await;
     let began = Instant::now();
     net.stall(0, true);
     assert_eq!(one.event().await, MeshEvent::Suspect { node: id(1) });
@@ -229,12 +230,12 @@ async fn a_peer_that_is_closed_is_down_and_the_end_of_a_supervisor_ends_the_mesh
     let net = Net::new();
     let mut one = net.start(0, &[]).await;
     let mut two = net.start(1, &[0]).await;
-    (one.up().await, two.up().await);
+    both_up(&mut one, &mut two).await;
     one.mesh.close_peer(&id(1), CloseReason::Revoked);
     let revoked = DownReason::Refused(CloseReason::Revoked.to_string());
     assert_eq!(one.down().await.2, revoked);
     assert_eq!(two.down().await.2, DownReason::NodeLost);
-    (one.up().await, two.up().await);
+    both_up(&mut one, &mut two).await;
     one.mesh.kill();
     assert_eq!(two.down().await.2, DownReason::Left);
     assert_eq!(one.events.recv().await, None);

@@ -131,7 +131,8 @@ impl Kinds {
 
 /// A text that may go into a [`DownReason`].
 pub(crate) fn cut(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(DOWN_TEXT_BYTES_MAX));
+    let end = (0..=DOWN_TEXT_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at));
+    text.truncate(end.unwrap_or_default());
     text
 }
 

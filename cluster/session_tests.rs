@@ -13,7 +13,7 @@ use crate::codec;
 use crate::lane::{Lane, LaneConfig};
 use crate::link::{Priority, Purpose, Stream, Transport};
 use crate::mesh::{Mesh, MeshEvent};
-use crate::mesh_fixture_tests::{Net, Node, Start as Begin, at, id};
+use crate::mesh_fixture_tests::{Net, Node, Start as Begin, at, both_up, id};
 use crate::remote::{Class, Kinds, Received, Spawned};
 use crate::session_wire::{First, Hello, PROTOCOL};
 
@@ -121,7 +121,7 @@ impl Town {
         });
         let mut node = net.start_with(Begin { kinds, ..Begin::new(0, &[1]) }).await;
         let mut other = net.start(1, &[0]).await;
-        (node.up().await, other.up().await);
+        both_up(&mut node, &mut other).await;
         let port = spawn(&other.mesh, &id(0)).await;
         Self { net, node, other, port }
     }
