@@ -39,6 +39,14 @@ impl Class {
     pub const COUNT: usize = 3;
     pub const ALL: [Self; Self::COUNT] = [Self::Control, Self::Data, Self::Bulk];
 
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Control => "control",
+            Self::Data => "data",
+            Self::Bulk => "bulk",
+        }
+    }
+
     /// Of one message.
     pub fn bytes_max(self) -> usize {
         match self {
