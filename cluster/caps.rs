@@ -51,6 +51,8 @@ pub const SUSPECT_AFTER: Duration = Duration::from_millis(1500);
 /// The first redial after a failure comes about this soon; the wait doubles with each that fails.
 pub const REDIAL_AFTER: Duration = Duration::from_millis(100);
 pub const REDIAL_AFTER_MAX: Duration = Duration::from_secs(3);
+/// Who is to be called waits this long before it calls itself: the other may not know it.
+pub const CALL_AFTER: Duration = Duration::from_secs(3);
 /// Nodes that a process remembers: those that it was told of, and those that came by themselves.
 pub const PEERS_MAX: usize = 4096;
 /// Actors that one side of a session may have on the other. Each can take two of a connection's

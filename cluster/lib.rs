@@ -33,10 +33,12 @@ pub mod lease;
 pub mod membership;
 pub mod mesh;
 mod mesh_actor;
+mod mesh_calls;
 mod mesh_events;
-mod mesh_greet;
 #[cfg(test)]
-mod mesh_test_net;
+mod mesh_fixture_tests;
+mod mesh_greet;
+mod mesh_lives;
 mod peer;
 mod peer_rules;
 pub mod remote;

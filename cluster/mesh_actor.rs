@@ -7,16 +7,15 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use crate::address::{Incarnation, NodeId, PeerIdentity, Role};
-use crate::caps::{PEERS_MAX, REDIAL_AFTER_MAX};
+use crate::address::{Incarnation, NodeId, PeerIdentity};
 use crate::link::{CloseReason, Link, LinkError, Transport};
-use crate::mesh::{Admits, Board, Entry, MeshConfig, MeshEvent, PeerAddress, PeerState, PeerView};
+use crate::mesh::{Admits, Board, MeshConfig, MeshEvent, PeerAddress};
 use crate::mesh_events::Events;
 use crate::mesh_greet::{Bound, Greeted, accept_all};
-use crate::peer::{Begin, Life, Me, PeerActor};
-use crate::peer_rules::{Backoff, Lives, Refusal, Verdict, dials, split_mix};
+use crate::peer::Me;
+use crate::peer_rules::{Backoff, Lives, Refusal, Verdict, split_mix};
 use crate::remote::{DownReason, Kinds};
 use crate::session::Session;
 use crate::session_run::{Host, Pulse};
@@ -64,47 +63,47 @@ pub(crate) enum MeshMessage {
 pub(crate) struct MeshActor;
 
 pub(crate) struct State {
-    me: Arc<Me>,
-    host: Arc<Host>,
-    transport: Arc<dyn Transport>,
-    admits: Admits,
-    seed: u64,
-    board: Arc<Board>,
-    events: Arc<(Mutex<Events>, Notify)>,
-    peers: BTreeMap<NodeId, Peer>,
+    pub me: Arc<Me>,
+    pub host: Arc<Host>,
+    pub transport: Arc<dyn Transport>,
+    pub admits: Admits,
+    pub seed: u64,
+    pub board: Arc<Board>,
+    pub events: Arc<(Mutex<Events>, Notify)>,
+    pub peers: BTreeMap<NodeId, Peer>,
     /// Lives so far.
-    lives: u64,
+    pub lives: u64,
     /// Who was refused, and why: told once each.
-    refused: BTreeSet<(NodeId, &'static str)>,
+    pub refused: BTreeSet<(NodeId, &'static str)>,
     /// The teller of events, the accepter of calls, timers.
-    work: JoinSet<()>,
+    pub work: JoinSet<()>,
     /// No sessions any more: it leaves, or is fenced.
-    is_over: bool,
-    stopping: Option<RpcReplyPort<()>>,
+    pub is_over: bool,
+    pub stopping: Option<RpcReplyPort<()>>,
 }
 
 /// What is known of a peer, whether or not it has an actor.
-struct Peer {
-    at: Option<PeerAddress>,
-    lives: Lives,
-    backoff: Backoff,
-    live: Option<Live>,
+pub(crate) struct Peer {
+    pub at: Option<PeerAddress>,
+    pub lives: Lives,
+    pub backoff: Backoff,
+    pub live: Option<Live>,
     /// The call that comes after the life that is ending.
-    next: Option<Box<Greeted>>,
-    has_timer: bool,
+    pub next: Option<Box<Greeted>>,
+    pub has_timer: bool,
 }
 
 /// A peer's actor.
-struct Live {
-    number: u64,
-    cell: ActorCell,
-    cancel: watch::Sender<Option<CloseReason>>,
+pub(crate) struct Live {
+    pub number: u64,
+    pub cell: ActorCell,
+    pub cancel: watch::Sender<Option<CloseReason>>,
     /// While it waits for its data connection.
-    bound: Option<oneshot::Sender<Box<Bound>>>,
-    session: Option<Arc<Session>>,
-    since: Instant,
-    was_up: bool,
-    ended: Arc<OnceLock<LinkError>>,
+    pub bound: Option<oneshot::Sender<Box<Bound>>>,
+    pub session: Option<Arc<Session>>,
+    pub since: Instant,
+    pub was_up: bool,
+    pub ended: Arc<OnceLock<LinkError>>,
 }
 
 type Arguments = (MeshConfig, Arc<dyn Transport>, Kinds, Arc<Board>, mpsc::Sender<MeshEvent>);
@@ -215,396 +214,6 @@ impl Actor for MeshActor {
             state.stop_if_idle(&myself);
         }
         Ok(())
-    }
-}
-
-impl State {
-    async fn set_peers(
-        &mut self,
-        myself: &ActorRef<MeshMessage>,
-        listed: Vec<PeerAddress>,
-    ) -> Result<(), ActorProcessingErr> {
-        let mut listed: BTreeMap<NodeId, PeerAddress> =
-            listed.into_iter().map(|peer| (peer.node.clone(), peer)).collect();
-        listed.remove(&self.me.node);
-        for (node, peer) in &mut self.peers {
-            peer.at = listed.get(node).cloned();
-            if let Some(entry) = self.board.peers().get_mut(node) {
-                entry.view.at = peer.at.as_ref().map(|at| at.at);
-            }
-        }
-        for (node, at) in listed {
-            if !self.peers.contains_key(&node) && !self.has_room() {
-                tracing::warn!(%node, "more than {PEERS_MAX} peers: this one is left out");
-                continue;
-            }
-            let role = at.role;
-            self.peer(&node, role, Some(at));
-            self.dial(myself, &node).await?;
-        }
-        Ok(())
-    }
-
-    /// Finds or makes a peer.
-    fn peer(&mut self, node: &NodeId, role: Role, at: Option<PeerAddress>) -> &mut Peer {
-        self.board.peers().entry(node.clone()).or_insert_with(|| {
-            let view = PeerView {
-                node: node.clone(),
-                role,
-                at: at.as_ref().map(|at| at.at),
-                state: PeerState::Down,
-                incarnation: None,
-                round_trip: None,
-                since: Instant::now(),
-                problem: None,
-            };
-            Entry { view, session: None }
-        });
-        let seed = self.seed;
-        self.peers.entry(node.clone()).or_insert_with(|| Peer {
-            at,
-            lives: Lives::default(),
-            backoff: Backoff::new(seed, node),
-            live: None,
-            next: None,
-            has_timer: false,
-        })
-    }
-
-    /// Whether one more peer can be remembered, if need be in the place of one that came by itself
-    /// and is gone.
-    fn has_room(&mut self) -> bool {
-        if self.peers.len() < PEERS_MAX {
-            return true;
-        }
-        let is_idle = |peer: &Peer| peer.at.is_none() && peer.live.is_none();
-        let idle = self.peers.iter().find(|(_, peer)| is_idle(peer)).map(|(node, _)| node.clone());
-        idle.inspect(|node| {
-            self.peers.remove(node);
-            self.board.peers().remove(node);
-        })
-        .is_some()
-    }
-
-    /// Dials a peer, if we are to and it has no actor.
-    async fn dial(
-        &mut self,
-        myself: &ActorRef<MeshMessage>,
-        node: &NodeId,
-    ) -> Result<(), ActorProcessingErr> {
-        let Some(peer) = self.peers.get(node) else { return Ok(()) };
-        let Some(at) = peer.at.as_ref().map(|at| at.at) else { return Ok(()) };
-        if self.is_over || !self.dials(node) || peer.live.is_some() || peer.has_timer {
-            return Ok(());
-        }
-        self.begin(myself, node, Begin::Dial(at), None).await
-    }
-
-    async fn begin(
-        &mut self,
-        myself: &ActorRef<MeshMessage>,
-        node: &NodeId,
-        begin: Begin,
-        bound: Option<oneshot::Sender<Box<Bound>>>,
-    ) -> Result<(), ActorProcessingErr> {
-        self.lives += 1;
-        let (cancel, cancelled) = watch::channel(None);
-        let ended = Arc::new(OnceLock::new());
-        let life = Life {
-            me: self.me.clone(),
-            host: self.host.clone(),
-            transport: self.transport.clone(),
-            mesh: myself.clone(),
-            node: node.clone(),
-            number: self.lives,
-            cancel: cancelled,
-            ended: ended.clone(),
-        };
-        let parent = myself.get_cell();
-        let (actor, _) = Actor::spawn_linked(None, PeerActor, (life, begin), parent).await?;
-        if let Some(peer) = self.peers.get_mut(node) {
-            peer.live = Some(Live {
-                number: self.lives,
-                cell: actor.get_cell(),
-                cancel,
-                bound,
-                session: None,
-                since: Instant::now(),
-                was_up: false,
-                ended,
-            });
-        }
-        Ok(())
-    }
-
-    /// A call from who says it is a peer, as its certificate does: answered now, or when the life
-    /// before it has ended, or not.
-    fn greeted(&mut self, greeted: Box<Greeted>) -> Option<Box<Greeted>> {
-        let (node, control) = (greeted.peer.node.clone(), greeted.control.clone());
-        if let Err(why) = self.admit(&greeted) {
-            self.refuse(&node, &*control, why);
-            return None;
-        }
-        let (incarnation, process) = (greeted.hello.incarnation, greeted.hello.process);
-        let peer = self.peer(&node, greeted.peer.role, None);
-        let (close, down) = match peer.lives.judge(incarnation, process) {
-            Verdict::Stale => {
-                self.refuse(&node, &*control, Refusal::Stale);
-                return None;
-            }
-            Verdict::Newer => (CloseReason::Fenced, DownReason::Fenced),
-            // It must not take this for its own end.
-            Verdict::Same => (CloseReason::Refused, DownReason::NodeLost),
-        };
-        if let Some(next) = peer.next.take() {
-            next.control.close(close);
-        }
-        if peer.live.is_none() {
-            return Some(greeted);
-        }
-        peer.next = Some(greeted);
-        self.end_life(&node, close, down);
-        None
-    }
-
-    fn admit(&mut self, greeted: &Greeted) -> Result<(), Refusal> {
-        let node = &greeted.peer.node;
-        let known = self.peers.get(node);
-        let is_listed = known.is_some_and(|peer| peer.at.is_some());
-        if self.is_over {
-            Err(Refusal::Stopping)
-        } else if !is_listed && self.admits == Admits::Listed {
-            Err(Refusal::Unlisted)
-        } else if is_listed && greeted.hello.listens && self.dials(node) {
-            Err(Refusal::WrongWay)
-        } else if known.is_none() && !self.has_room() {
-            Err(Refusal::TooManyPeers)
-        } else {
-            Ok(())
-        }
-    }
-
-    fn dials(&self, node: &NodeId) -> bool {
-        dials(&self.me.node, self.me.listens, node)
-    }
-
-    async fn answer(
-        &mut self,
-        myself: &ActorRef<MeshMessage>,
-        greeted: Box<Greeted>,
-    ) -> Result<(), ActorProcessingErr> {
-        let node = greeted.peer.node.clone();
-        let (bind, bound) = oneshot::channel();
-        self.begin(myself, &node, Begin::Called { greeted, bound }, Some(bind)).await
-    }
-
-    fn refuse(&mut self, node: &NodeId, link: &dyn Link, why: Refusal) {
-        metrics::counter!("orcapack_cluster_refused_total", "why" => format!("{why:?}"))
-            .increment(1);
-        if self.refused.len() >= PEERS_MAX {
-            self.refused.clear();
-        }
-        if self.refused.insert((node.clone(), why.as_str())) {
-            tracing::warn!(%node, "refused: it {}", why.as_str());
-        }
-        link.close(match why {
-            Refusal::Stale => CloseReason::Fenced,
-            _ => CloseReason::Refused,
-        });
-    }
-
-    /// A data connection goes to the session under way that it names, or nowhere.
-    fn bound(&mut self, from: &PeerIdentity, session: u64, bound: Box<Bound>) {
-        let live = self.peers.get_mut(&from.node).and_then(|peer| peer.live.as_mut());
-        let live = live.filter(|live| live.number == session);
-        let refused = match live.and_then(|live| live.bound.take()) {
-            Some(bind) => bind.send(bound).err(),
-            None => Some(bound),
-        };
-        if let Some(refused) = refused {
-            tracing::debug!(%from, session, "a data connection of no session under way");
-            refused.data.close(CloseReason::Refused);
-        }
-    }
-
-    fn up(&mut self, node: &NodeId, life: u64, session: Arc<Session>) {
-        let Some(peer) = self.peers.get_mut(node) else { return };
-        let Some(live) = peer.live.as_mut().filter(|live| live.number == life) else { return };
-        if live.cancel.borrow().is_some() {
-            return;
-        }
-        (live.session, live.since, live.was_up) = (Some(session.clone()), Instant::now(), true);
-        let (identity, incarnation) = (session.peer().clone(), session.incarnation());
-        tracing::info!(peer = %identity, %incarnation, "up");
-        metrics::gauge!("orcapack_cluster_sessions").increment(1.0);
-        self.show(node, PeerState::Up, |entry| {
-            (entry.view.role, entry.view.incarnation) = (identity.role, Some(incarnation));
-            (entry.view.problem, entry.session) = (None, Some(session));
-        });
-        self.tell(|events| events.up(life, identity, incarnation));
-    }
-
-    fn pulse(&mut self, node: &NodeId, life: u64, pulse: Pulse) {
-        let live = self.peers.get(node).and_then(|peer| peer.live.as_ref());
-        if live.is_none_or(|live| live.number != life || live.session.is_none()) {
-            return;
-        }
-        let state = match pulse {
-            Pulse::Suspect => PeerState::Suspect,
-            Pulse::Heard => PeerState::Up,
-        };
-        tracing::info!(%node, ?state, "pulse");
-        self.show(node, state, |_| {});
-        self.tell(|events| events.suspect(node, pulse == Pulse::Suspect));
-    }
-
-    /// The end of a peer's session, once.
-    fn went_down(&mut self, node: &NodeId, reason: DownReason) {
-        let live = self.peers.get_mut(node).and_then(|peer| peer.live.as_mut());
-        if live.and_then(|live| live.session.take()).is_none() {
-            return;
-        }
-        tracing::info!(%node, %reason, "down");
-        metrics::gauge!("orcapack_cluster_sessions").decrement(1.0);
-        let problem = reason.to_string();
-        self.show(node, PeerState::Down, |entry| {
-            (entry.view.problem, entry.session) = (Some(problem), None);
-        });
-        self.tell(|events| events.down(node, reason));
-    }
-
-    /// Ends a peer's life at once; its actor ends a moment later.
-    fn end_life(&mut self, node: &NodeId, close: CloseReason, down: DownReason) {
-        let Some(live) = self.peers.get(node).and_then(|peer| peer.live.as_ref()) else { return };
-        live.cancel.send_if_modified(|wanted| wanted.replace(close).is_none());
-        if let Some(session) = &live.session {
-            session.close(close);
-        }
-        self.went_down(node, down);
-    }
-
-    fn end_all(&mut self) {
-        self.is_over = true;
-        let nodes: Vec<NodeId> = self.peers.keys().cloned().collect();
-        for node in nodes {
-            if let Some(next) = self.peers.get_mut(&node).and_then(|peer| peer.next.take()) {
-                next.control.close(CloseReason::Leaving);
-            }
-            self.end_life(&node, CloseReason::Leaving, DownReason::Left);
-        }
-    }
-
-    /// A peer's actor has ended, and with it all that it held.
-    async fn life_ended(
-        &mut self,
-        myself: &ActorRef<MeshMessage>,
-        cell: &ActorCell,
-    ) -> Result<(), ActorProcessingErr> {
-        let is_it = |peer: &Peer| {
-            peer.live.as_ref().is_some_and(|live| live.cell.get_id() == cell.get_id())
-        };
-        let found = self.peers.iter().find(|(_, peer)| is_it(peer)).map(|(node, _)| node.clone());
-        let Some(node) = found else { return Ok(()) };
-        let error = self.peers.get(&node).and_then(|peer| peer.live.as_ref()?.ended.get().cloned());
-        let error = error.unwrap_or_else(|| LinkError::Transport("its actor died".to_owned()));
-        self.went_down(&node, down_reason(&error));
-        let Some(peer) = self.peers.get_mut(&node) else { return Ok(()) };
-        let live = peer.live.take();
-        let next = peer.next.take();
-        if error == LinkError::ClosedByPeer(CloseReason::Fenced) && !self.is_over {
-            tracing::error!(by = %node, "fenced: a newer process has this node's identity");
-            self.end_all();
-            self.tell(Events::fenced);
-        }
-        if self.is_over {
-            if let Some(next) = next {
-                next.control.close(CloseReason::Leaving);
-            }
-            return Ok(());
-        }
-        match next {
-            Some(greeted) => self.answer(myself, greeted).await,
-            None => {
-                self.try_later(myself, &node, &error, live.as_ref());
-                Ok(())
-            }
-        }
-    }
-
-    fn try_later(
-        &mut self,
-        myself: &ActorRef<MeshMessage>,
-        node: &NodeId,
-        error: &LinkError,
-        live: Option<&Live>,
-    ) {
-        let was_up = live.is_some_and(|live| live.was_up);
-        if !was_up {
-            self.problem(node, error);
-        }
-        let is_ours = self.dials(node);
-        let Some(peer) = self.peers.get_mut(node) else { return };
-        if was_up && live.is_some_and(|live| live.since.elapsed() >= REDIAL_AFTER_MAX) {
-            peer.backoff.reset();
-        }
-        let is_refused = matches!(error, LinkError::Untrusted(_) | LinkError::ClosedByPeer(_));
-        if is_refused && !was_up {
-            peer.backoff.slow();
-        }
-        if peer.at.is_none() || !is_ours || peer.has_timer {
-            return;
-        }
-        peer.has_timer = true;
-        let (wait, mesh, node) = (peer.backoff.wait(), myself.clone(), node.clone());
-        self.work.spawn(async move {
-            sleep(wait).await;
-            let _ = mesh.cast(MeshMessage::Redial(node));
-        });
-    }
-
-    /// Why there is no session: into the status, and into the log when it is another than before.
-    fn problem(&self, node: &NodeId, error: &LinkError) {
-        let problem = Some(error.to_string());
-        if let Some(entry) = self.board.peers().get_mut(node)
-            && entry.view.problem != problem
-        {
-            tracing::warn!(%node, %error, "no session");
-            entry.view.problem = problem;
-        }
-    }
-
-    fn show(&self, node: &NodeId, state: PeerState, change: impl FnOnce(&mut Entry)) {
-        if let Some(entry) = self.board.peers().get_mut(node) {
-            (entry.view.state, entry.view.since) = (state, Instant::now());
-            change(entry);
-        }
-    }
-
-    fn tell(&self, change: impl FnOnce(&mut Events)) {
-        let (events, changed) = &*self.events;
-        change(&mut events.lock().unwrap_or_else(PoisonError::into_inner));
-        changed.notify_one();
-    }
-
-    fn stop_if_idle(&mut self, myself: &ActorRef<MeshMessage>) {
-        if self.stopping.is_none() || self.peers.values().any(|peer| peer.live.is_some()) {
-            return;
-        }
-        let (transport, mesh) = (self.transport.clone(), myself.clone());
-        self.work.spawn(async move {
-            transport.close(CloseReason::Leaving).await;
-            let _ = mesh.cast(MeshMessage::Stopped);
-        });
-    }
-}
-
-fn down_reason(error: &LinkError) -> DownReason {
-    match error {
-        LinkError::ClosedByPeer(CloseReason::Leaving) => DownReason::Left,
-        LinkError::Closed(reason @ (CloseReason::Protocol | CloseReason::Revoked)) => {
-            DownReason::Refused(reason.to_string())
-        }
-        _ => DownReason::NodeLost,
     }
 }
 

@@ -7,8 +7,11 @@ use crate::address::{Incarnation, NodeId, PeerIdentity};
 use crate::caps::{REDIAL_AFTER, REDIAL_AFTER_MAX};
 use crate::session_wire::{Hello, PROTOCOL};
 
-/// Whether `me` dials `peer`: of two that both can be dialled, the larger id does, so that they do
-/// not do it both; who cannot be dialled does it always.
+/// Whether it is for `me` to dial `peer`: of two that both can be dialled, the larger id does, so that
+/// they do not do it both; who cannot be dialled does it always.
+///
+/// The other one of two waits for [`CALL_AFTER`](crate::caps::CALL_AFTER), and then dials too, or a
+/// node that has just joined could not be met by those who do not know of it.
 pub(crate) fn dials(me: &NodeId, i_listen: bool, peer: &NodeId) -> bool {
     !i_listen || me > peer
 }
@@ -26,7 +29,7 @@ pub(crate) enum Refusal {
     MyName,
     Unlisted,
     TooManyPeers,
-    /// By the rule we dial it.
+    /// We are dialling it, as is ours to do, or have a session with it.
     WrongWay,
     /// An older life of its node, or one that a clone has replaced.
     Stale,
@@ -91,6 +94,10 @@ pub(crate) enum Verdict {
 }
 
 impl Lives {
+    pub(crate) fn is_newest(&self, incarnation: Incarnation, process: u64) -> bool {
+        self.newest == Some((incarnation, process))
+    }
+
     /// The higher incarnation wins; of two processes that claim one incarnation, the later comer.
     /// Who has lost once does not come back.
     pub(crate) fn judge(&mut self, incarnation: Incarnation, process: u64) -> Verdict {

@@ -39,6 +39,14 @@ impl Class {
     pub const COUNT: usize = 3;
     pub const ALL: [Self; Self::COUNT] = [Self::Control, Self::Data, Self::Bulk];
 
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Control => "control",
+            Self::Data => "data",
+            Self::Bulk => "bulk",
+        }
+    }
+
     /// Of one message.
     pub fn bytes_max(self) -> usize {
         match self {
@@ -131,6 +139,11 @@ impl Kinds {
 
 /// A text that may go into a [`DownReason`].
 pub(crate) fn cut(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(DOWN_TEXT_BYTES_MAX));
+    let end = (0..=DOWN_TEXT_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at));
+    text.truncate(end.unwrap_or_default());
     text
 }
+
+#[cfg(test)]
+#[path = "remote_tests.rs"]
+mod tests;

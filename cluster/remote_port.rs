@@ -56,8 +56,15 @@ pub enum SendError {
 
 impl Port {
     /// See [`PortSender::send`].
-    pub async fn send(&self, class: Class, message: Vec<u8>) -> Result<(), SendError> {
-        self.end.send(class, message).await
+    // It borrows nothing: a port's reader cannot be shared, so an actor that awaited a borrow of it
+    // could not move between threads.
+    pub fn send(
+        &self,
+        class: Class,
+        message: Vec<u8>,
+    ) -> impl Future<Output = Result<(), SendError>> + Send + use<> {
+        let end = self.end.clone();
+        async move { end.send(class, message).await }
     }
 
     /// For others to send with, at the same time as this receives. It does not keep the port.
@@ -165,6 +172,7 @@ pub(crate) struct PortEnd {
     /// Held by whoever opens a class's lane.
     opening: [tokio::sync::Mutex<()>; Class::COUNT],
     sent: [AtomicU64; Class::COUNT],
+    sent_bytes: [metrics::Counter; Class::COUNT],
 }
 
 /// The session's hold on a port.
@@ -184,6 +192,9 @@ pub(crate) fn port(session: &Arc<Session>, actor: u64, side: Side) -> (Port, Por
         lanes: Mutex::default(),
         opening: Default::default(),
         sent: Default::default(),
+        sent_bytes: Class::ALL.map(|class| {
+            metrics::counter!("orcapack_cluster_sent_bytes_total", "class" => class.as_str())
+        }),
     });
     let (to_port, arriving) = mpsc::channel(Class::COUNT);
     let (say_down, down) = oneshot::channel();
@@ -203,6 +214,7 @@ impl PortEnd {
             let lane = self.lane(class).await?;
             lane.send(message).await.map_err(|_| SendError::Down)?;
             self.sent[class as usize].fetch_add(1, Ordering::Release);
+            self.sent_bytes[class as usize].increment(bytes as u64);
             Ok(())
         };
         tokio::select! {

@@ -347,3 +347,7 @@ impl Hosted {
         self.task.abort();
     }
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

@@ -186,8 +186,8 @@ impl<F: Fn(Pulse)> Running<'_, F> {
 
 /// A stream that the peer has opened: to whom does it go?
 async fn arrive(session: Arc<Session>, stream: Stream, on_control: bool) {
-    let config = lane_config(if on_control { Class::Control } else { Class::Data });
-    let mut lane = Lane::new(stream, config).receiver;
+    // A head is short, whatever follows it.
+    let mut lane = Lane::new(stream, lane_config(Class::Control)).receiver;
     let first = match timeout(HANDSHAKE_TIMEOUT, lane.receive()).await {
         Ok(Ok(Some(first))) => First::decode(&first),
         Ok(Err(error @ (LaneError::TooLong { .. } | LaneError::Malformed(_)))) => {
@@ -198,6 +198,7 @@ async fn arrive(session: Arc<Session>, stream: Stream, on_control: bool) {
     };
     let arrived = match first {
         Ok(First::Lane(head)) if on_control == (head.class == Class::Control) => {
+            lane.raise_message_bytes_max(head.class.bytes_max());
             session.arrived(head, lane)
         }
         Ok(First::Lane(_)) => Err("a lane on the wrong connection"),
@@ -230,6 +231,7 @@ async fn host_actor(
             let peer_incarnation = session.incarnation();
             let peer = session.peer().clone();
             let spawned = Spawned { address, peer, peer_incarnation, args, port };
+            let _hosted = Hosted::new();
             let run = AssertUnwindSafe(async move { start(spawned).await });
             match run.catch_unwind().await {
                 Ok(Ok(())) => DownReason::Finished,
@@ -242,6 +244,23 @@ async fn host_actor(
     // Where it fails, the session ends.
     let _ = session.say(&Message::Down { actor, reason, sent }).await;
     session.forget_hosted(actor);
+}
+
+/// Counts an actor while it runs.
+struct Hosted(metrics::Gauge);
+
+impl Hosted {
+    fn new() -> Self {
+        let gauge = metrics::gauge!("orcapack_cluster_hosted_actors");
+        gauge.increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for Hosted {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {

@@ -169,8 +169,8 @@ impl Node {
     pub(crate) async fn problem(&self, peer: u8, problem: &str) {
         for _ in 0..1000 {
             let peers = self.mesh.peers();
-            let view = peers.iter().find(|view| view.node == id(peer)).unwrap();
-            if view.problem.as_deref() == Some(problem) {
+            let view = peers.iter().find(|view| view.node == id(peer));
+            if view.and_then(|view| view.problem.as_deref()) == Some(problem) {
                 return;
             }
             // The status has no event; time is paused.
@@ -178,6 +178,11 @@ impl Node {
         }
         panic!("no such problem: {:?}", self.mesh.peers());
     }
+}
+
+pub(crate) async fn both_up(one: &mut Node, other: &mut Node) {
+    one.up().await;
+    other.up().await;
 }
 
 struct FaultyTransport {
