@@ -131,6 +131,7 @@ impl World {
             verifier_timeout: None,
             scheme: Scheme::Binary,
             team: Some(Arc::new(TeamContext { settings: bounds, models })),
+            started: None,
             run: "run".to_owned(),
             node: "node".to_owned(),
             incarnation: 1,

@@ -34,6 +34,8 @@ pub(crate) struct Tenant {
     tasks: BTreeMap<u32, Arc<Task>>,
     /// By fence.
     held: BTreeMap<u64, Held>,
+    /// By rollout: the highest fence that was assigned. A late message brings no older one to life.
+    newest: BTreeMap<u32, u64>,
 }
 
 /// A link to the coordinator.
@@ -73,6 +75,7 @@ impl Tenant {
             node,
             tasks: BTreeMap::new(),
             held: BTreeMap::new(),
+            newest: BTreeMap::new(),
         }
     }
 
@@ -173,9 +176,11 @@ impl Tenant {
 
     fn assign(&mut self, assignment: WireAssignment, now: Instant) {
         let (fence, task) = (assignment.fence, assignment.task);
-        if self.held.contains_key(&fence) {
+        let newest = self.newest.entry(assignment.rollout).or_default();
+        if fence <= *newest {
             return;
         }
+        *newest = fence;
         if !self.lessee.may_start(assignment.grant, now) {
             // The coordinator learns it at once, instead of waiting for an attempt that never was.
             let why = "the lease that it was assigned under had ended".to_owned();
