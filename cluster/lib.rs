@@ -5,7 +5,24 @@
 //! other of ours: what a message means is its users' business.
 
 pub mod address;
+pub mod authority;
+pub mod authority_books;
+mod authority_forms;
 pub mod caps;
 pub mod codec;
+pub mod credentials;
+pub mod identity;
+pub mod identity_certificate;
+pub mod identity_clock;
+mod identity_files;
+pub mod identity_folder;
+pub mod identity_names;
+pub mod identity_tls;
+pub mod join;
+#[cfg(test)]
+mod join_cases_tests;
+pub mod join_trust;
 pub mod lane;
 pub mod link;
+pub mod renewal;
+pub mod token;
