@@ -23,6 +23,11 @@ pub mod join;
 mod join_cases_tests;
 pub mod join_trust;
 pub mod lane;
+mod lane_queue;
+mod lane_reader;
 pub mod link;
+pub mod memory;
+mod memory_pipe;
 pub mod renewal;
 pub mod token;
+

@@ -54,9 +54,11 @@ pub struct Stream {
     pub receive: Box<dyn AsyncRead + Send + Unpin>,
 }
 
-/// An authenticated connection to one peer.
+/// A connection to one peer, who has proved who it is.
 pub trait Link: Send + Sync + 'static {
-    fn peer(&self) -> &PeerIdentity;
+    /// Who is at the other end. `None` where that is a stranger who asks to join, and has no
+    /// certificate yet: with [`Purpose::Join`] on the side that was dialled, and nowhere else.
+    fn peer(&self) -> Option<&PeerIdentity>;
 
     fn purpose(&self) -> Purpose;
 
