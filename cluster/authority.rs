@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use data_encoding::HEXLOWER;
 use rcgen::{CertificateSigningRequestParams, Issuer, KeyPair, PKCS_ED25519, PublicKeyData};
 use rustls::pki_types::{
     CertificateDer, CertificateRevocationListDer, CertificateSigningRequestDer, PrivatePkcs8KeyDer,
@@ -21,19 +20,16 @@ use rustls::pki_types::{
 };
 
 use crate::address::{NodeId, Role};
-use crate::authority_books::{Books, IssuedRow, Store, TokenRow};
+use crate::authority_books::{Books, IssuedRow, Store};
 use crate::authority_forms::{self as forms, FormError};
 use crate::identity_certificate::{BadCertificate, Pin, Serial, authority_ends, authority_pin};
 use crate::identity_clock::{Clock, now};
 use crate::identity_files::{self as files, FileError, PRIVATE, PUBLIC};
 use crate::identity_folder::Bundle;
-use crate::identity_names::{ClusterName, Names, role_of};
-use crate::token::{JoinToken, Refusal, Secret, TokenId};
+use crate::identity_names::{ClusterName, Names};
 
 /// How long a certificate is good for, if nothing else is asked for.
 pub const VALIDITY: Duration = Duration::from_secs(90 * 24 * 3600);
-/// How long a token is good for, if nothing else is asked for.
-pub const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
 
 const KEY_FILE: &str = "ca.key";
 const CERTIFICATE_FILE: &str = "ca.pem";
@@ -70,8 +66,8 @@ pub struct Authority {
     certificate: CertificateDer<'static>,
     pin: Pin,
     ends: UnixTime,
-    store: Store,
-    clock: Clock,
+    pub(crate) store: Store,
+    pub(crate) clock: Clock,
 }
 
 impl Authority {
@@ -245,73 +241,8 @@ impl Authority {
         Ok(forms::crl(&self.store.read()?, &self.issuer, self.ends)?)
     }
 
-    /// Makes a token that lets one stranger become this node, in this role.
-    pub fn token(
-        &self,
-        node: &NodeId,
-        role: Role,
-        lifetime: Duration,
-    ) -> Result<JoinToken, AuthorityError> {
-        let token = JoinToken::draw(self.pin).map_err(AuthorityError::Random)?;
-        let now = now(&self.clock);
-        let row = TokenRow {
-            id: token.id.to_string(),
-            secret_sha256: HEXLOWER.encode(&token.secret.hash()),
-            node: node.to_string(),
-            role: role.to_string(),
-            expires_unix_sec: now.as_secs().saturating_add(lifetime.as_secs()),
-            used_unix_sec: None,
-        };
-        self.store.change(|books| {
-            books.prune(now);
-            books.tokens.push(row);
-            Ok::<_, AuthorityError>(token)
-        })
-    }
-
-    /// Gives a certificate for a token. In one change of the books the token becomes used and the
-    /// certificate is written down, and only then is it handed out. So a crash in between costs
-    /// the token, and never gives two certificates for one.
-    pub(crate) fn redeem(
-        &self,
-        id: TokenId,
-        secret: &Secret,
-        wanted: Option<&NodeId>,
-        request: &CertificateSigningRequestDer<'_>,
-    ) -> Result<CertificateDer<'static>, Redeem> {
-        // A bad request must not cost a token either.
-        let key = public_key(request).map_err(|_| Redeem::Refused(Refusal::BadRequest))?;
-        let now = now(&self.clock).as_secs();
-        self.store.change(|books| {
-            let refused = |why| Err(Redeem::Refused(why));
-            let id = id.to_string();
-            let Some(row) = books.tokens.iter_mut().find(|row| row.id == id) else {
-                return refused(Refusal::UnknownToken);
-            };
-            let hash = HEXLOWER.decode(row.secret_sha256.as_bytes()).unwrap_or_default();
-            if !secret.has_hash(&hash) {
-                // The same answer: ids are not to be found out by trying.
-                return refused(Refusal::UnknownToken);
-            }
-            if row.used_unix_sec.is_some() {
-                return refused(Refusal::UsedToken);
-            }
-            if row.expires_unix_sec <= now {
-                return refused(Refusal::ExpiredToken);
-            }
-            let (Ok(node), Some(role)) = (row.node.parse::<NodeId>(), role_of(&row.role)) else {
-                return refused(Refusal::UnknownToken);
-            };
-            if wanted.is_some_and(|wanted| *wanted != node) {
-                return refused(Refusal::OtherNode { node });
-            }
-            row.used_unix_sec = Some(now);
-            self.enter(books, &key, &node, role, VALIDITY).map_err(Redeem::Failed)
-        })
-    }
-
     /// Makes a certificate, and writes it down.
-    fn enter(
+    pub(crate) fn enter(
         &self,
         books: &mut Books,
         key: &impl PublicKeyData,
@@ -345,21 +276,8 @@ impl Authority {
     }
 }
 
-/// Why there is no certificate for a token.
-#[derive(Debug)]
-pub(crate) enum Redeem {
-    Refused(Refusal),
-    Failed(AuthorityError),
-}
-
-impl From<FileError> for Redeem {
-    fn from(error: FileError) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
 /// Of a request that is signed by its own key.
-fn public_key(
+pub(crate) fn public_key(
     request: &CertificateSigningRequestDer<'_>,
 ) -> Result<rcgen::PublicKey, AuthorityError> {
     let request =
@@ -367,3 +285,7 @@ fn public_key(
     let is_ed25519 = PublicKeyData::algorithm(&request.public_key) == &PKCS_ED25519;
     is_ed25519.then_some(request.public_key).ok_or(AuthorityError::Request)
 }
+
+#[cfg(test)]
+#[path = "authority_tests.rs"]
+mod tests;

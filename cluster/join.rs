@@ -24,8 +24,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::address::NodeId;
-use crate::authority::{Authority, Redeem};
+use crate::authority::Authority;
 use crate::authority_forms::{self as forms, FormError};
+use crate::authority_tokens::Redeem;
 use crate::codec::{self, CodecError};
 use crate::identity_certificate::{BadCertificate, Revocations, authority_pin, pin, verify_issued};
 use crate::identity_clock::{Clock, now};
@@ -228,3 +229,7 @@ async fn read(
     }
     Ok(frame)
 }
+
+#[cfg(test)]
+#[path = "join_tests.rs"]
+mod tests;

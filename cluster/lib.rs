@@ -8,12 +8,14 @@ pub mod address;
 pub mod authority;
 pub mod authority_books;
 mod authority_forms;
+pub mod authority_tokens;
 pub mod caps;
 pub mod codec;
 pub mod credentials;
 pub mod identity;
 pub mod identity_certificate;
 pub mod identity_clock;
+pub mod identity_error;
 mod identity_files;
 pub mod identity_folder;
 pub mod identity_names;
@@ -21,6 +23,8 @@ pub mod identity_tls;
 pub mod join;
 #[cfg(test)]
 mod join_cases_tests;
+#[cfg(test)]
+mod join_fixture_tests;
 pub mod join_trust;
 pub mod lane;
 mod lane_queue;
@@ -30,4 +34,3 @@ pub mod memory;
 mod memory_pipe;
 pub mod renewal;
 pub mod token;
-

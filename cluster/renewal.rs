@@ -13,7 +13,8 @@ use crate::authority::{Authority, AuthorityError};
 use crate::authority_forms::{self as forms, FormError};
 use crate::caps::CONTROL_MESSAGE_BYTES_MAX;
 use crate::codec::{self, CodecError};
-use crate::identity::{Identity, IdentityError};
+use crate::identity::Identity;
+use crate::identity_error::IdentityError;
 use crate::token::Refusal;
 
 #[derive(Encode, Decode)]
