@@ -96,9 +96,8 @@ pub async fn serve_join(mut stream: Stream, authority: &Arc<Authority>) -> Resul
         let answer = answer(authority, &request).await;
         let frame = codec::encode(&answer, ANSWER_BYTES_MAX)?;
         write(&mut stream.send, &frame).await?;
-        stream.send.shutdown().await?;
-        // Who asked goes first, or the end of the connection could overtake the answer. How it goes
-        // is its affair.
+        // Who asked ends the exchange when it has the answer, which the end of the connection would
+        // overtake otherwise. How it ends it is its affair.
         let _ = tokio::io::copy(&mut stream.receive.take(1), &mut tokio::io::sink()).await;
         match answer {
             Answer::Granted { .. } => Ok(()),
@@ -173,8 +172,9 @@ pub async fn join(
     };
     let exchange = timeout(JOIN_DEADLINE, async {
         write(&mut stream.send, &codec::encode(&request, REQUEST_BYTES_MAX)?).await?;
-        stream.send.shutdown().await?;
         let frame = read(&mut stream.receive, ANSWER_BYTES_MAX).await?;
+        // Only now: it tells the authority that its answer has come, and that it may go.
+        let _ = stream.send.shutdown().await;
         Ok(codec::decode(&frame, ANSWER_BYTES_MAX)?)
     });
     let answer = exchange.await.unwrap_or(Err(JoinError::TimedOut))?;
@@ -210,7 +210,8 @@ async fn write(stream: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> Result<(
     // The codec has seen to its length.
     let length = u32::try_from(frame.len()).map_err(io::Error::other)?;
     stream.write_all(&length.to_le_bytes()).await?;
-    Ok(stream.write_all(frame).await?)
+    stream.write_all(frame).await?;
+    Ok(stream.flush().await?)
 }
 
 /// Allocates what has come, not what was announced.
