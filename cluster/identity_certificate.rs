@@ -150,6 +150,13 @@ pub fn authority_pin(authority: &CertificateDer<'_>) -> Result<Pin, BadCertifica
     Ok(pin(certificate.public_key().raw))
 }
 
+/// Whether this is an authority's certificate with this pin. Of many that are not, which a stranger
+/// may send, none costs more than a hash.
+pub(crate) fn has_pin(certificate: &CertificateDer<'_>, expected: Pin) -> bool {
+    let key = parse(certificate).map(|certificate| pin(certificate.public_key().raw));
+    key == Ok(expected) && authority_pin(certificate) == Ok(expected)
+}
+
 /// When an authority's certificate ends, and all that it has issued with it.
 pub(crate) fn authority_ends(authority: &CertificateDer<'_>) -> Result<UnixTime, BadCertificate> {
     Ok(unix(parse(authority)?.validity().not_after))

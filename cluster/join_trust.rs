@@ -25,7 +25,7 @@ use rustls::{
 
 use crate::address::{NodeId, PeerIdentity, Role};
 use crate::credentials::Credentials;
-use crate::identity_certificate::{BadCertificate, Certificate, Pin, authority_pin, verify_issued};
+use crate::identity_certificate::{BadCertificate, Certificate, Pin, has_pin, verify_issued};
 use crate::identity_clock::Clock;
 use crate::identity_tls::{provider, stranger_config, without_resumption};
 use crate::link::{LinkError, Purpose};
@@ -100,7 +100,7 @@ impl ServerCertVerifier for PinnedAuthority {
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let authority = others.iter().find(|other| authority_pin(other) == Ok(self.pin));
+        let authority = others.iter().find(|other| has_pin(other, self.pin));
         let authority = authority.ok_or(CertificateError::UnknownIssuer)?;
         let issued = verify_issued(certificate, authority, now).map_err(|error| match error {
             BadCertificate::NotNow { from, .. } if now.as_secs() < from.0.as_secs() => {
