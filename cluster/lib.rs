@@ -3,6 +3,9 @@
 //! From the wire upwards: [`codec`] makes bytes of messages and back, [`link`] is what a connection
 //! to a peer can do, [`lane`] carries whole messages over one of its streams. This crate knows no
 //! other of ours: what a message means is its users' business.
+//!
+//! Beside it, who may talk at all: an [`authority`] gives certificates to nodes, a [`token`] lets a
+//! stranger [`join`], and an [`identity`] proves who a node is and judges its peers.
 
 pub mod address;
 pub mod caps;
@@ -14,11 +17,33 @@ pub mod lane;
 mod lane_queue;
 mod lane_reader;
 
-mod admission;
 pub mod credentials;
 #[cfg(any(test, feature = "sim"))]
 #[path = "fixture_tests.rs"]
 pub mod fixture;
+pub mod identity;
+pub mod identity_certificate;
+pub mod identity_clock;
+pub mod identity_error;
+mod identity_files;
+pub mod identity_folder;
+pub mod identity_names;
+pub mod identity_tls;
+
+pub mod authority;
+pub mod authority_books;
+mod authority_forms;
+pub mod authority_tokens;
+pub mod join;
+#[cfg(test)]
+mod join_cases_tests;
+#[cfg(test)]
+mod join_fixture_tests;
+pub mod join_trust;
+pub mod renewal;
+pub mod token;
+
+mod admission;
 pub mod memory;
 mod memory_pipe;
 pub mod quic;
