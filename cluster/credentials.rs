@@ -1,4 +1,4 @@
-//! What a process proves itself with, and judges others by.
+//! What a transport asks of an identity: TLS configurations, and who a peer is.
 
 use std::sync::Arc;
 
@@ -7,21 +7,26 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use crate::address::{NodeId, PeerIdentity};
 use crate::link::{LinkError, Purpose};
 
-/// Certificates and trust, as transports need them. Both change while a process runs: certificates
-/// are rotated and revoked. So a transport asks anew for every connection, and an implementation
-/// keeps its answers ready.
-///
-/// All configurations are of TLS 1.3 alone, without early data.
+/// Transports ask anew for every handshake, so that certificates can be exchanged and revoked while
+/// they run; whoever implements it keeps what it gives at hand.
 pub trait Credentials: Send + Sync + 'static {
-    /// Of the purposes [`Purpose::Control`] and [`Purpose::Data`], for which a peer needs a
-    /// certificate; and of [`Purpose::Join`] where this process may admit strangers.
+    /// For Control and Data; and for Join, where this process has the authority.
     fn server_config(&self) -> Arc<rustls::ServerConfig>;
 
     fn client_config(&self, purpose: Purpose) -> Arc<rustls::ClientConfig>;
 
-    /// The name that the certificate of a node holds.
+    /// The name that `node`'s certificate must have.
     fn server_name(&self, node: &NodeId) -> ServerName<'static>;
 
-    /// Whose certificate is first in a chain that the handshake has verified.
+    /// Who holds this certificate, of a chain that the handshake has verified. Not asked for Join
+    /// connections of strangers: they have none.
+    ///
+    /// # Errors
+    /// [`LinkError::Untrusted`], if the names in it are not those of a node of this cluster.
     fn peer_of(&self, chain: &[CertificateDer<'_>]) -> Result<PeerIdentity, LinkError>;
+
+    /// Whether a peer that was let in with this chain must go: its certificate was revoked since.
+    fn revoked(&self, _chain: &[CertificateDer<'_>]) -> bool {
+        false
+    }
 }

@@ -6,12 +6,20 @@
 
 pub mod address;
 pub mod caps;
+
 pub mod codec;
-pub mod credentials;
+pub mod link;
+
 pub mod lane;
 mod lane_queue;
 mod lane_reader;
-pub mod link;
+
+pub mod credentials;
+
+mod admission;
+#[cfg(any(test, feature = "sim"))]
+#[path = "fixture_tests.rs"]
+pub mod fixture;
 pub mod memory;
 mod memory_pipe;
 pub mod mesh;
@@ -29,3 +37,10 @@ mod remote_port;
 pub mod session;
 mod session_run;
 mod session_wire;
+pub mod quic;
+mod quic_accept;
+mod quic_config;
+mod quic_error;
+mod quic_link;
+#[cfg(any(test, feature = "sim"))]
+pub mod quic_sim;
