@@ -76,9 +76,11 @@ impl Settings {
         let crypto = Arc::new(server_crypto(credentials)?);
         let mut server = ServerConfig::with_crypto(crypto);
         server
-            .max_incoming(caps::INCOMING_MAX)
+            .max_incoming(caps::INCOMING_QUEUE_MAX)
             .incoming_buffer_size(caps::INCOMING_BUFFER_BYTES)
-            .incoming_buffer_size_total(caps::INCOMING_BUFFER_BYTES * caps::INCOMING_MAX as u64)
+            .incoming_buffer_size_total(
+                caps::INCOMING_BUFFER_BYTES * caps::INCOMING_QUEUE_MAX as u64,
+            )
             // A node's address is its name's: one that moves connects anew.
             .migration(false);
         server.validation_token.sent(0);
