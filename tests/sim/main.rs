@@ -6,6 +6,7 @@
 
 mod checks;
 mod machine;
+mod meta;
 mod process;
 mod random;
 mod seeds;
