@@ -188,9 +188,8 @@ impl Errand {
 
 async fn next(port: &mut Port) -> Result<FromNode, NotThere> {
     match port.receive().await {
-        Received::Message(class, bytes) => {
-            codec::decode(&bytes, class.bytes_max()).map_err(|error| NotThere::For(error.to_string()))
-        }
+        Received::Message(class, bytes) => codec::decode(&bytes, class.bytes_max())
+            .map_err(|error| NotThere::For(error.to_string())),
         Received::Down(reason) => Err(NotThere::For(reason.to_string())),
     }
 }

@@ -177,6 +177,21 @@ impl World {
         self.coordinator.as_ref().is_some_and(|coordinator| coordinator.done() >= all)
     }
 
+    /// Who was out of reach when the run ended leaves it by itself, in time.
+    pub async fn wait_until_left(&mut self) {
+        const LIMIT: Duration = Duration::from_secs(660);
+        let began = Instant::now();
+        for site in &self.workers {
+            let Some(worker) = &site.worker else { continue };
+            while worker.host.view().await.is_some_and(|view| view.run.is_some())
+                && began.elapsed() < LIMIT
+            {
+                sleep(Duration::from_secs(1)).await;
+            }
+        }
+        self.truth.note("all have left");
+    }
+
     async fn note_what_is_waited_for(&self) {
         if let Some(coordinator) = &self.coordinator {
             let mut status = RunStatus::default();
