@@ -29,3 +29,6 @@ mod quic_error;
 mod quic_link;
 #[cfg(any(test, feature = "sim"))]
 pub mod quic_sim;
+pub mod tcp;
+mod tcp_head;
+mod tcp_link;
