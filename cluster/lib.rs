@@ -53,6 +53,9 @@ mod quic_error;
 mod quic_link;
 #[cfg(any(test, feature = "sim"))]
 pub mod quic_sim;
+pub mod tcp;
+mod tcp_head;
+mod tcp_link;
 
 pub mod lease;
 pub mod membership;

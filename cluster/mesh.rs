@@ -201,6 +201,25 @@ impl Mesh {
         let _ = self.actor.cast(MeshMessage::Close { node: node.clone(), reason });
     }
 
+    /// Ends the sessions with peers whose certificates have been revoked since they were let in.
+    pub fn close_revoked(&self) {
+        let is_revoked = |entry: &Entry| {
+            let session = entry.session.as_ref();
+            session.is_some_and(|it| it.control().is_revoked() || it.data().is_revoked())
+        };
+        let revoked: Vec<NodeId> = self
+            .board
+            .peers()
+            .iter()
+            .filter(|(_, entry)| is_revoked(entry))
+            .map(|(node, _)| node.clone())
+            .collect();
+        for node in revoked {
+            tracing::warn!(%node, "a peer's certificate has been revoked");
+            self.close_peer(&node, CloseReason::Revoked);
+        }
+    }
+
     /// Leaves: peers are told at once, and what ran in the sessions has been dropped when this
     /// resolves. The transport is closed too.
     pub async fn stop(self) {
