@@ -14,6 +14,7 @@ use rustls::{
 };
 
 use crate::address::{NodeId, PeerIdentity, Role};
+use crate::admission::admit;
 use crate::authority::{Authority, VALIDITY};
 use crate::authority_forms as forms;
 use crate::credentials::Credentials;
@@ -21,7 +22,7 @@ use crate::identity::Identity;
 use crate::identity_certificate::roots;
 use crate::identity_clock::{Clock, SetClock};
 use crate::identity_folder::Bundle;
-use crate::identity_tls::{self as tls, Material, Strangers, admit, provider};
+use crate::identity_tls::{self as tls, Material, Strangers, provider};
 use crate::link::{LinkError, Purpose};
 
 pub(crate) const NOW: u64 = 1_800_000_000;
@@ -272,5 +273,36 @@ impl rustls::client::ResolvesClientCert for NoClientCertificate {
 
     fn has_certs(&self) -> bool {
         false
+    }
+}
+
+/// Knows whom to trust, and shows no certificate of its own.
+pub(crate) struct Bare {
+    as_before: Arc<Identity>,
+}
+
+impl Bare {
+    pub(crate) fn new(as_before: Arc<Identity>) -> Self {
+        Self { as_before }
+    }
+}
+
+impl Credentials for Bare {
+    fn server_config(&self) -> Arc<ServerConfig> {
+        self.as_before.server_config()
+    }
+
+    fn client_config(&self, purpose: Purpose) -> Arc<ClientConfig> {
+        let mut config = (*self.as_before.client_config(purpose)).clone();
+        config.client_auth_cert_resolver = Arc::new(NoClientCertificate);
+        Arc::new(config)
+    }
+
+    fn server_name(&self, node: &NodeId) -> ServerName<'static> {
+        self.as_before.server_name(node)
+    }
+
+    fn peer_of(&self, chain: &[CertificateDer<'_>]) -> Result<PeerIdentity, LinkError> {
+        self.as_before.peer_of(chain)
     }
 }

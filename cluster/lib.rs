@@ -36,9 +36,22 @@ pub mod join;
 mod join_cases_tests;
 #[cfg(test)]
 mod join_fixture_tests;
+#[cfg(test)]
+mod join_quic_tests;
 pub mod join_trust;
 pub mod renewal;
 pub mod token;
 
+mod admission;
+#[cfg(any(test, feature = "sim"))]
+#[path = "fixture_tests.rs"]
+pub mod fixture;
 pub mod memory;
 mod memory_pipe;
+pub mod quic;
+mod quic_accept;
+mod quic_config;
+mod quic_error;
+mod quic_link;
+#[cfg(any(test, feature = "sim"))]
+pub mod quic_sim;
