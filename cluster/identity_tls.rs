@@ -6,12 +6,12 @@
 //! Who holds the authority answers strangers too: they ask for their first certificate, and have
 //! none. Whether a client must have one is decided in TLS before the protocol (ALPN) is known, and
 //! for all protocols alike. So that one configuration lets clients without a certificate finish
-//! the handshake, and [`admit`](crate::admission::admit) decides: without a certificate a connection
-//! is for joining and nothing else. This is as strict as a refusal within the handshake:
+//! the handshake, and [`admit`] decides: without a certificate a connection is for joining and
+//! nothing else. This is as strict as a refusal within the handshake:
 //! - a client's certificate that *is* presented is verified by TLS in every case, and a bad one
 //!   ends the handshake: there is no fall-back to being a stranger;
 //! - TLS 1.3 hands over the client's certificate, or that there is none, before the client can say
-//!   anything else, and a transport asks `admit` before it reads or accepts a single stream;
+//!   anything else, and a transport asks [`admit`] before it reads or accepts a single stream;
 //! - the protocol is a part of what both sides' keys are made of: a connection that was agreed on
 //!   as Join can not be taken for another later;
 //! - a node without the authority does not offer Join, and demands a certificate in the handshake.
@@ -29,8 +29,10 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
+use crate::address::PeerIdentity;
+use crate::credentials::Credentials;
 use crate::identity_clock::Clock;
-use crate::link::Purpose;
+use crate::link::{LinkError, Purpose};
 
 /// Whether a process answers strangers who want to join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,4 +144,30 @@ fn server_verifier(material: &Material<'_>) -> Result<Arc<WebPkiServerVerifier>,
         .with_crls(material.revocations.cloned())
         .build()
         .map_err(|error| rustls::Error::General(error.to_string()))
+}
+
+/// Whether the client of a finished handshake may come in, what for, and who it is: `None` for a
+/// stranger, who may do nothing but join. A server asks it before it reads anything.
+///
+/// # Errors
+/// [`LinkError::Untrusted`]; the connection is to be closed.
+pub fn admit(
+    credentials: &dyn Credentials,
+    protocol: Option<&[u8]>,
+    chain: Option<&[CertificateDer<'_>]>,
+) -> Result<(Purpose, Option<PeerIdentity>), LinkError> {
+    let purpose = Purpose::ALL.into_iter().find(|purpose| Some(purpose.alpn()) == protocol);
+    let Some(purpose) = purpose else {
+        return Err(LinkError::Untrusted("no protocol of this version was agreed on".to_owned()));
+    };
+    match (purpose, chain) {
+        // A certificate gives no rights here: who has one renews it over its control connection.
+        (Purpose::Join, _) => Ok((purpose, None)),
+        (Purpose::Control | Purpose::Data, Some(chain)) if !chain.is_empty() => {
+            Ok((purpose, Some(credentials.peer_of(chain)?)))
+        }
+        (Purpose::Control | Purpose::Data, _) => {
+            Err(LinkError::Untrusted("it has no certificate".to_owned()))
+        }
+    }
 }

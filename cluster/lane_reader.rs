@@ -70,6 +70,12 @@ impl LaneReceiver {
         self.end.clone().unwrap_or(Ok(())).map(|()| None)
     }
 
+    /// From the next message on, so long ones may come; for who learns from the first message what
+    /// the lane is for.
+    pub fn raise_message_bytes_max(&mut self, bytes_max: usize) {
+        self.message_bytes_max = self.message_bytes_max.max(bytes_max);
+    }
+
     fn end(&mut self, end: Result<(), LaneError>) {
         self.end = Some(end);
         (self.buffer, self.start, self.parts) = (Vec::new(), 0, Vec::new());

@@ -18,6 +18,9 @@ mod lane_queue;
 mod lane_reader;
 
 pub mod credentials;
+#[cfg(any(test, feature = "sim"))]
+#[path = "fixture_tests.rs"]
+pub mod fixture;
 pub mod identity;
 pub mod identity_certificate;
 pub mod identity_clock;
@@ -43,9 +46,6 @@ pub mod renewal;
 pub mod token;
 
 mod admission;
-#[cfg(any(test, feature = "sim"))]
-#[path = "fixture_tests.rs"]
-pub mod fixture;
 pub mod memory;
 mod memory_pipe;
 pub mod quic;
@@ -55,3 +55,24 @@ mod quic_error;
 mod quic_link;
 #[cfg(any(test, feature = "sim"))]
 pub mod quic_sim;
+pub mod tcp;
+mod tcp_head;
+mod tcp_link;
+
+pub mod lease;
+pub mod membership;
+pub mod mesh;
+mod mesh_actor;
+mod mesh_calls;
+mod mesh_events;
+#[cfg(test)]
+mod mesh_fixture_tests;
+mod mesh_greet;
+mod mesh_lives;
+mod peer;
+mod peer_rules;
+pub mod remote;
+mod remote_port;
+pub mod session;
+mod session_run;
+mod session_wire;

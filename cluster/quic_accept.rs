@@ -1,8 +1,8 @@
 //! Those who connect: anybody may send packets here, and nothing that they send may cost much.
 //!
-//! - **QU-1** No more than [`INCOMING_MAX`] handshakes are under way, each for [`CONNECT_TIMEOUT`] at
-//!   most. From [`INCOMING_UNVALIDATED_MAX`] on, one begins only for who can receive at the address
-//!   that it sends from.
+//! - **QU-1** No more than [`INCOMING_MAX`] handshakes are under way, each for [`CONNECT_TIMEOUT`]
+//!   at most. From [`INCOMING_UNVALIDATED_MAX`] on, one begins only for who can receive at the
+//!   address that it sends from.
 //! - **QU-2** Nothing that a stranger does ends the endpoint: a failure is its own.
 
 use std::sync::{Arc, OnceLock};
@@ -14,9 +14,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::address::NodeId;
-use crate::admission::{admit, reached};
+use crate::admission::reached;
 use crate::caps::{CONNECT_TIMEOUT, INCOMING_MAX, INCOMING_UNVALIDATED_MAX};
 use crate::credentials::Credentials;
+use crate::identity_tls::admit;
 use crate::link::{CloseReason, Link, LinkError, Purpose};
 use crate::quic_config::{Settings, hinted};
 use crate::quic_error::{code, link_error};
@@ -82,9 +83,8 @@ async fn take(incoming: Incoming, shared: &Shared) -> Result<QuicLink, LinkError
         data.protocol
     });
     let chain = chain(&connection);
-    let (purpose, peer) =
-        admit(&*shared.credentials, protocol.as_deref(), chain.as_deref().map(Vec::as_slice))
-            .inspect_err(|_| connection.close(code(CloseReason::Refused), b""))?;
+    let (purpose, peer) = admit(&*shared.credentials, protocol.as_deref(), chain.as_deref())
+        .inspect_err(|_| connection.close(code(CloseReason::Refused), b""))?;
     if purpose != hint {
         connection.close(code(CloseReason::Protocol), b"");
         return Err(LinkError::Untrusted("not for what it said at first".to_owned()));
@@ -104,15 +104,15 @@ pub(crate) async fn reach(
     let failed = |error| link_error(&error, shared.all_closed.get().copied());
     let connection = connecting.await.map_err(failed)?;
     let chain = chain(&connection);
-    let chain = chain.as_deref().map(Vec::as_slice);
+    let chain = chain.as_deref();
     let peer = reached(&*shared.credentials, node, purpose, chain)
         .inspect_err(|_| connection.close(code(CloseReason::Refused), b""))?;
     connection.accept_uni().await.map_err(failed)?;
     Ok(link(connection, peer, purpose, shared))
 }
 
-fn chain(connection: &quinn::Connection) -> Option<Box<Vec<CertificateDer<'static>>>> {
-    connection.peer_identity()?.downcast().ok()
+fn chain(connection: &quinn::Connection) -> Option<Vec<CertificateDer<'static>>> {
+    connection.peer_identity()?.downcast().ok().map(|chain| *chain)
 }
 
 fn link(

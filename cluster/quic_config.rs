@@ -76,9 +76,11 @@ impl Settings {
         let crypto = Arc::new(server_crypto(credentials)?);
         let mut server = ServerConfig::with_crypto(crypto);
         server
-            .max_incoming(caps::INCOMING_MAX)
+            .max_incoming(caps::INCOMING_QUEUE_MAX)
             .incoming_buffer_size(caps::INCOMING_BUFFER_BYTES)
-            .incoming_buffer_size_total(caps::INCOMING_BUFFER_BYTES * caps::INCOMING_MAX as u64)
+            .incoming_buffer_size_total(
+                caps::INCOMING_BUFFER_BYTES * caps::INCOMING_QUEUE_MAX as u64,
+            )
             // A node's address is its name's: one that moves connects anew.
             .migration(false);
         server.validation_token.sent(0);
@@ -148,8 +150,8 @@ fn unusable(error: impl fmt::Display) -> LinkError {
     LinkError::Transport(format!("a TLS configuration that QUIC cannot use: {error}"))
 }
 
-// A server has to choose a connection's windows before TLS tells what it is for. So the dialler says
-// so in the first byte of the random name that it gives to the server in its first packet. The
+// A server has to choose a connection's windows before TLS tells what it is for. So the dialler
+// says so in the first byte of the random name that it gives to the server in its first packet. The
 // server believes it until the handshake is over, and closes the connection if it was not true.
 
 /// A name of 20 bytes, of which 19 are random; 8 would do.
