@@ -40,7 +40,7 @@ mod join_cases_tests;
 #[cfg(test)]
 mod join_fixture_tests;
 #[cfg(test)]
-mod join_quic_tests;
+mod join_links_tests;
 pub mod join_trust;
 pub mod renewal;
 pub mod token;

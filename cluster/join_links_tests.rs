@@ -1,4 +1,4 @@
-//! Joining, and being refused, over QUIC on a loopback socket: what the cases in memory leave out is
+//! Joining, and being refused, over sockets on a loopback address: what the cases in memory leave out is
 //! what a transport does with a handshake.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,6 +17,7 @@ use crate::join_fixture_tests::{Bare, node};
 use crate::join_trust::Stranger;
 use crate::link::{Link, LinkError, Priority, Purpose, Transport};
 use crate::quic::{QuicConfig, QuicTransport, ResetKey};
+use crate::tcp::{TcpConfig, TcpTransport};
 use crate::token::{JoinToken, Refusal};
 
 struct Cluster {
@@ -113,4 +114,23 @@ async fn who_has_no_certificate_gets_no_link_but_to_join() {
         let refused = cluster.dial(bare, purpose).await.err().expect("a stranger was let in");
         assert!(format!("{refused:?}").contains("Refused"), "{refused:?}");
     }
+}
+
+/// Where there is no joining at all, whatever the certificate's owner lets strangers do.
+#[tokio::test]
+async fn who_has_no_certificate_gets_no_link_over_tcp() {
+    let cluster = Cluster::new();
+    let config = || TcpConfig::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    let server = TcpTransport::bind(config(), cluster.identity.clone()).await.unwrap();
+    let dial = async |credentials: Arc<dyn Credentials>, purpose| {
+        let from = TcpTransport::bind(config(), credentials).await.unwrap();
+        let linked = from.dial(&node("c1"), server.local_addr(), purpose).await;
+        linked.map(|link| link.peer().cloned())
+    };
+    for purpose in Purpose::ALL {
+        let bare = Arc::new(Bare::new(cluster.identity.clone()));
+        let refused = dial(bare, purpose).await;
+        assert!(refused.is_err(), "{purpose:?}: {refused:?}");
+    }
+    assert!(dial(cluster.identity.clone(), Purpose::Data).await.is_ok(), "the rest is right");
 }
