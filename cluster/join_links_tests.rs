@@ -1,5 +1,5 @@
-//! Joining, and being refused, over sockets on a loopback address: what the cases in memory leave out is
-//! what a transport does with a handshake.
+//! Joining, and being refused, over sockets on a loopback address: what the cases in memory leave
+//! out is what a transport does with a handshake.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
