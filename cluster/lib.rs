@@ -39,6 +39,8 @@ pub mod join;
 mod join_cases_tests;
 #[cfg(test)]
 mod join_fixture_tests;
+#[cfg(test)]
+mod join_links_tests;
 pub mod join_trust;
 pub mod renewal;
 pub mod token;
