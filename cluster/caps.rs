@@ -20,9 +20,9 @@ pub const CONNECTION_WINDOW_BYTES: u32 = 96 << 20;
 /// The same for a control connection, whose messages are small.
 pub const CONTROL_STREAM_WINDOW_BYTES: u32 = 64 << 10;
 pub const CONTROL_WINDOW_BYTES: u32 = 20 << 20;
-/// A stranger who joins has one stream, and little to say.
-pub const JOIN_STREAMS_MAX: u32 = 1;
-pub const JOIN_WINDOW_BYTES: u32 = 128 << 10;
+/// A guest has one stream, and little to say.
+pub const GUEST_STREAMS_MAX: u32 = 1;
+pub const GUEST_WINDOW_BYTES: u32 = 128 << 10;
 /// What has been written and the peer has not acknowledged, on one connection.
 pub const SEND_WINDOW_BYTES: u64 = 16 << 20;
 pub const CONTROL_SEND_WINDOW_BYTES: u64 = 4 << 20;

@@ -53,7 +53,7 @@ struct State {
     own: Arc<CertifiedKey>,
     revocations: Option<Revocations>,
     server: Arc<ServerConfig>,
-    clients: [Arc<ClientConfig>; Purpose::ALL.len()],
+    clients: [Arc<ClientConfig>; Purpose::COUNT],
 }
 
 impl Identity {
@@ -254,9 +254,9 @@ impl State {
         let list = revocations.as_ref().map(|list| &list.der);
         let material = Material { revocations: list, ..material };
         let client = |purpose| tls::client_config(&material, purpose);
-        let [control, data, join] = Purpose::ALL.map(client);
+        let [control, data, call, join] = Purpose::ALL.map(client);
         let (server, own) = (tls::server_config(&material, strangers)?, material.own.clone());
-        Ok(Self { certificate, own, server, clients: [control?, data?, join?], revocations })
+        Ok(Self { certificate, own, server, clients: [control?, data?, call?, join?], revocations })
     }
 }
 
@@ -267,10 +267,11 @@ impl Credentials for Identity {
 
     fn client_config(&self, purpose: Purpose) -> Arc<ClientConfig> {
         let state = self.state();
-        let [control, data, join] = &state.clients;
+        let [control, data, call, join] = &state.clients;
         match purpose {
             Purpose::Control => control.clone(),
             Purpose::Data => data.clone(),
+            Purpose::Call => call.clone(),
             Purpose::Join => join.clone(),
         }
     }

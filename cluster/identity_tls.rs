@@ -29,10 +29,8 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
-use crate::address::PeerIdentity;
-use crate::credentials::Credentials;
 use crate::identity_clock::Clock;
-use crate::link::{LinkError, Purpose};
+use crate::link::Purpose;
 
 /// Whether a process answers strangers who want to join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +69,7 @@ pub(crate) fn server_config(
         .with_client_cert_verifier(client_verifier(material, strangers)?)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(material.own.clone())));
     let purposes = match strangers {
-        Strangers::Refused => &[Purpose::Control, Purpose::Data][..],
+        Strangers::Refused => &[Purpose::Control, Purpose::Data, Purpose::Call][..],
         Strangers::MayJoin => &Purpose::ALL,
     };
     Ok(Arc::new(without_resumption(config, purposes)))
@@ -144,30 +142,4 @@ fn server_verifier(material: &Material<'_>) -> Result<Arc<WebPkiServerVerifier>,
         .with_crls(material.revocations.cloned())
         .build()
         .map_err(|error| rustls::Error::General(error.to_string()))
-}
-
-/// Whether the client of a finished handshake may come in, what for, and who it is: `None` for a
-/// stranger, who may do nothing but join. A server asks it before it reads anything.
-///
-/// # Errors
-/// [`LinkError::Untrusted`]; the connection is to be closed.
-pub fn admit(
-    credentials: &dyn Credentials,
-    protocol: Option<&[u8]>,
-    chain: Option<&[CertificateDer<'_>]>,
-) -> Result<(Purpose, Option<PeerIdentity>), LinkError> {
-    let purpose = Purpose::ALL.into_iter().find(|purpose| Some(purpose.alpn()) == protocol);
-    let Some(purpose) = purpose else {
-        return Err(LinkError::Untrusted("no protocol of this version was agreed on".to_owned()));
-    };
-    match (purpose, chain) {
-        // A certificate gives no rights here: who has one renews it over its control connection.
-        (Purpose::Join, _) => Ok((purpose, None)),
-        (Purpose::Control | Purpose::Data, Some(chain)) if !chain.is_empty() => {
-            Ok((purpose, Some(credentials.peer_of(chain)?)))
-        }
-        (Purpose::Control | Purpose::Data, _) => {
-            Err(LinkError::Untrusted("it has no certificate".to_owned()))
-        }
-    }
 }

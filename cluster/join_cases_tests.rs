@@ -14,12 +14,13 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, Connection, ServerConfig};
 
 use crate::address::{NodeId, PeerIdentity, Role};
+use crate::admission::admit;
 use crate::authority::{Revoke, VALIDITY};
 use crate::credentials::Credentials;
 use crate::identity::Identity;
 use crate::identity_certificate::Pin;
 use crate::identity_clock::{Clock, SetClock};
-use crate::identity_tls::{Strangers, admit, provider};
+use crate::identity_tls::{Strangers, provider};
 use crate::join_fixture_tests::{
     Blind, Crafted, DAY, Lab, NOW, NoClientCertificate, altered, connect, connect_with, node, pass,
     refused,

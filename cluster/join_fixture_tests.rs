@@ -14,6 +14,7 @@ use rustls::{
 };
 
 use crate::address::{NodeId, PeerIdentity, Role};
+use crate::admission::admit;
 use crate::authority::{Authority, VALIDITY};
 use crate::authority_forms as forms;
 use crate::credentials::Credentials;
@@ -21,7 +22,7 @@ use crate::identity::Identity;
 use crate::identity_certificate::roots;
 use crate::identity_clock::{Clock, SetClock};
 use crate::identity_folder::Bundle;
-use crate::identity_tls::{self as tls, Material, Strangers, admit, provider};
+use crate::identity_tls::{self as tls, Material, Strangers, provider};
 use crate::link::{LinkError, Purpose};
 
 pub(crate) const NOW: u64 = 1_800_000_000;

@@ -51,8 +51,8 @@ pub struct MeshConfig {
     /// Of the jitter in back-offs. It also tells this process from a clone of it, so outside of a
     /// simulation it is drawn anew by each process.
     pub seed: u64,
-    /// Where strangers who ask to join go. Without it they are refused.
-    pub join: Option<mpsc::Sender<Arc<dyn Link>>>,
+    /// Where those go who only call, or ask to join. Without it they are refused.
+    pub guests: Option<mpsc::Sender<Arc<dyn Link>>>,
 }
 
 /// A peer that can be dialled.

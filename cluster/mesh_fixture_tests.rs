@@ -99,7 +99,7 @@ impl Net {
             listens: start.listens,
             admits: start.admits,
             seed: start.seed,
-            join: None,
+            guests: None,
         };
         let (mesh, events) = Mesh::start(config, transport, start.kinds, None).await.unwrap();
         Node { id: id(start.index), place: start.place, mesh, events }

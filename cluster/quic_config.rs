@@ -64,8 +64,8 @@ impl fmt::Debug for ResetKey {
 /// What does not change while an endpoint lives.
 pub(crate) struct Settings {
     server: ServerConfig,
-    as_server: [Arc<TransportConfig>; 3],
-    as_client: [Arc<TransportConfig>; 3],
+    as_server: [Arc<TransportConfig>; Purpose::COUNT],
+    as_client: [Arc<TransportConfig>; Purpose::COUNT],
 }
 
 impl Settings {
@@ -133,11 +133,15 @@ impl Settings {
 }
 
 /// Of one of [`Purpose::ALL`], in its order.
-fn of(transports: &[Arc<TransportConfig>; 3], purpose: Purpose) -> Arc<TransportConfig> {
-    let [control, data, join] = transports;
+fn of(
+    transports: &[Arc<TransportConfig>; Purpose::COUNT],
+    purpose: Purpose,
+) -> Arc<TransportConfig> {
+    let [control, data, call, join] = transports;
     match purpose {
         Purpose::Control => control.clone(),
         Purpose::Data => data.clone(),
+        Purpose::Call => call.clone(),
         Purpose::Join => join.clone(),
     }
 }
@@ -192,11 +196,11 @@ fn transport(purpose: Purpose) -> TransportConfig {
             caps::CONNECTION_WINDOW_BYTES,
             caps::SEND_WINDOW_BYTES,
         ),
-        Purpose::Join => (
-            caps::JOIN_STREAMS_MAX,
-            caps::JOIN_WINDOW_BYTES,
-            caps::JOIN_WINDOW_BYTES,
-            caps::JOIN_WINDOW_BYTES.into(),
+        Purpose::Call | Purpose::Join => (
+            caps::GUEST_STREAMS_MAX,
+            caps::GUEST_WINDOW_BYTES,
+            caps::GUEST_WINDOW_BYTES,
+            caps::GUEST_WINDOW_BYTES.into(),
         ),
     };
     let mut transport = TransportConfig::default();
