@@ -1,11 +1,36 @@
-//! Whom a client has reached, and what a TLS alert says of one side's certificate, whatever carries
-//! it. Whom a server lets in is [`admit`](crate::identity_tls::admit)'s matter.
+//! Who may come in: what a transport asks once a handshake is over, whatever carries it.
 
 use rustls::pki_types::CertificateDer;
 
 use crate::address::{NodeId, PeerIdentity};
 use crate::credentials::Credentials;
 use crate::link::{LinkError, Purpose};
+
+/// Whether the client of a finished handshake may come in, what for, and who it is: `None` for a
+/// stranger, who may do nothing but join. A server asks it before it reads anything.
+///
+/// # Errors
+/// [`LinkError::Untrusted`]; the connection is to be closed.
+pub(crate) fn admit(
+    credentials: &dyn Credentials,
+    protocol: Option<&[u8]>,
+    chain: Option<&[CertificateDer<'_>]>,
+) -> Result<(Purpose, Option<PeerIdentity>), LinkError> {
+    let purpose = Purpose::ALL.into_iter().find(|purpose| Some(purpose.alpn()) == protocol);
+    let Some(purpose) = purpose else {
+        return Err(LinkError::Untrusted("no protocol of this version was agreed on".to_owned()));
+    };
+    match (purpose, chain) {
+        // A certificate gives no rights here: who has one renews it over its control connection.
+        (Purpose::Join, _) => Ok((purpose, None)),
+        (Purpose::Control | Purpose::Data | Purpose::Call, Some(chain)) if !chain.is_empty() => {
+            Ok((purpose, Some(credentials.peer_of(chain)?)))
+        }
+        (Purpose::Control | Purpose::Data | Purpose::Call, _) => {
+            Err(LinkError::Untrusted("it has no certificate".to_owned()))
+        }
+    }
+}
 
 /// Whom a client has reached. One who joins trusts by other means than names, and may know none.
 ///
