@@ -14,10 +14,9 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::address::NodeId;
-use crate::admission::reached;
+use crate::admission::{admit, reached};
 use crate::caps::{CONNECT_TIMEOUT, INCOMING_MAX, INCOMING_UNVALIDATED_MAX};
 use crate::credentials::Credentials;
-use crate::identity_tls::admit;
 use crate::link::{CloseReason, Link, LinkError, Purpose};
 use crate::quic_config::{Settings, hinted};
 use crate::quic_error::{code, link_error};

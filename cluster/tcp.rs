@@ -23,10 +23,9 @@ use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use crate::address::{NodeId, PeerIdentity};
-use crate::admission::{alert, reached};
+use crate::admission::{admit, alert, reached};
 use crate::caps::{CLOSE_TIMEOUT, CONNECT_TIMEOUT, IDLE_TIMEOUT, INCOMING_MAX, KEEP_ALIVE};
 use crate::credentials::Credentials;
-use crate::identity_tls::admit;
 use crate::link::{CloseReason, Link, LinkError, Purpose, Transport};
 use crate::tcp_link::{Core, Dialler, TcpLink};
 
