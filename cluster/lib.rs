@@ -30,13 +30,10 @@ mod mesh_events;
 mod mesh_fixture_tests;
 mod mesh_greet;
 mod mesh_lives;
+#[cfg(test)]
+mod mesh_sim_tests;
 mod peer;
 mod peer_rules;
-pub mod remote;
-mod remote_port;
-pub mod session;
-mod session_run;
-mod session_wire;
 pub mod quic;
 mod quic_accept;
 mod quic_config;
@@ -44,3 +41,8 @@ mod quic_error;
 mod quic_link;
 #[cfg(any(test, feature = "sim"))]
 pub mod quic_sim;
+pub mod remote;
+mod remote_port;
+pub mod session;
+mod session_run;
+mod session_wire;
