@@ -32,6 +32,8 @@ mod mesh_greet;
 mod mesh_lives;
 #[cfg(test)]
 mod mesh_sim_tests;
+#[cfg(test)]
+mod mesh_socket_tests;
 mod peer;
 mod peer_rules;
 pub mod quic;
