@@ -69,6 +69,10 @@ mod mesh_events;
 mod mesh_fixture_tests;
 mod mesh_greet;
 mod mesh_lives;
+#[cfg(test)]
+mod mesh_sim_tests;
+#[cfg(test)]
+mod mesh_socket_tests;
 mod peer;
 mod peer_rules;
 pub mod remote;
