@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use orcapack_tasks::grading::{self, Scheme};
 use orcapack_tasks::outcome::{FailureClass, Outcome};
 use orcapack_tasks::task::{EnvironmentSpec, Healthcheck, Step, Task, VerifierMode};
+use ractor::DerivedActorRef;
 use tokio::sync::Semaphore;
 
 use crate::agent::{self, AgentRun, Solver};
@@ -48,11 +49,17 @@ pub struct Context {
     pub scheme: Scheme,
     /// What agent teams need, on a node that has models.
     pub team: Option<Arc<TeamContext>>,
+    /// Who is told when an attempt's environment is up, if anyone wants to know.
+    pub started: Option<DerivedActorRef<Started>>,
     /// Labels of everything that this process creates.
     pub run: String,
     pub node: String,
     pub incarnation: u64,
 }
+
+/// The environment of the attempt with this fence is up.
+#[derive(Clone, Copy, Debug)]
+pub struct Started(pub u64);
 
 /// The right and duty to run one attempt.
 #[derive(Clone, Debug)]
@@ -167,6 +174,10 @@ impl Attempt<'_> {
     async fn run(&mut self) -> Result<(Outcome, Option<String>), SandboxError> {
         let task = self.assignment.task.clone();
         let prepared = self.start_environment("agent", &task.environment).await?;
+        if let Some(started) = &self.context.started {
+            // Who has ended needs not know.
+            let _ = started.cast(Started(self.assignment.fence));
+        }
         let mut slot = Some(prepared);
         let result = self.steps(&task, &mut slot).await;
         self.clock.enter(Phase::Cleanup, now());
@@ -226,6 +237,7 @@ impl Attempt<'_> {
         if !self.context.think.is_zero() {
             self.clock.enter(Phase::Model, now());
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(self.context.think) => {}
                 error = environment.lost() => return Err(error),
             }

@@ -16,7 +16,7 @@ use futures_util::{StreamExt, stream};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout};
 
-use crate::docker_container::{self as container, ATTEMPT, DEADLINE, INCARNATION, OURS, RUN};
+use crate::docker_container::{self as container, ATTEMPT, DEADLINE, INCARNATION, NODE, OURS, RUN};
 use crate::docker_engine::{Engine, Labelled};
 use crate::docker_facts::{self, DockerFacts, LimitsEnforced};
 use crate::docker_image::{BuiltImage, Images};
@@ -117,8 +117,13 @@ impl DockerDriver {
     /// Containers, networks and volumes in the scope.
     async fn swept_by(&self, scope: &SweepScope) -> Result<[Vec<Labelled>; 3], SandboxError> {
         let mut labels = vec![OURS.to_owned()];
-        if let SweepScope::Run { run, .. } = scope {
-            labels.push(format!("{RUN}={run}"));
+        match scope {
+            SweepScope::Run { run, .. } => labels.push(format!("{RUN}={run}")),
+            SweepScope::Node { node, run, .. } => {
+                labels.push(format!("{NODE}={node}"));
+                labels.extend(run.iter().map(|run| format!("{RUN}={run}")));
+            }
+            SweepScope::Expired { .. } | SweepScope::All => {}
         }
         let in_scope = |mut found: Vec<Labelled>| {
             found.retain(|thing| is_in_scope(scope, thing));
@@ -143,13 +148,16 @@ fn leftover(kind: &'static str, found: Labelled) -> Leftover {
     }
 }
 
-/// The engine has filtered by run already. A label that cannot be read is no reason to keep a thing
+/// The engine has filtered by run and node already. A label that cannot be read is no reason to keep a thing
 /// for ever.
 fn is_in_scope(scope: &SweepScope, thing: &Labelled) -> bool {
     let number = |label: &str| thing.labels.get(label).and_then(|value| value.parse::<u64>().ok());
     match scope {
-        SweepScope::All | SweepScope::Run { except_incarnation: None, .. } => true,
-        SweepScope::Run { except_incarnation: Some(own), .. } => number(INCARNATION) != Some(*own),
+        SweepScope::All => true,
+        SweepScope::Run { except_incarnation, .. }
+        | SweepScope::Node { except_incarnation, .. } => {
+            except_incarnation.is_none_or(|own| number(INCARNATION) != Some(own))
+        }
         SweepScope::Expired { now_unix_sec } => {
             number(DEADLINE).is_none_or(|deadline| deadline <= *now_unix_sec)
         }

@@ -15,6 +15,7 @@ use crate::sandbox::{Image, Labels, SandboxSpec};
 /// On everything of ours, with the value 1.
 pub(crate) const OURS: &str = "orcapack";
 pub(crate) const RUN: &str = "orcapack.run";
+pub(crate) const NODE: &str = "orcapack.node";
 pub(crate) const INCARNATION: &str = "orcapack.incarnation";
 pub(crate) const ATTEMPT: &str = "orcapack.attempt";
 pub(crate) const DEADLINE: &str = "orcapack.deadline";
@@ -40,7 +41,7 @@ pub(crate) fn labels(labels: &Labels) -> HashMap<String, String> {
     let pairs = [
         (OURS, "1".to_owned()),
         (RUN, labels.run.clone()),
-        ("orcapack.node", labels.node.clone()),
+        (NODE, labels.node.clone()),
         (INCARNATION, labels.incarnation.to_string()),
         (ATTEMPT, labels.attempt.clone()),
         (DEADLINE, labels.deadline_unix_sec.to_string()),

@@ -127,6 +127,7 @@ impl Body {
             return Ok(());
         }
         tokio::select! {
+            biased;
             () = tokio::time::sleep(time) => Ok(()),
             error = self.lost() => Err(error),
         }

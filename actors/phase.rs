@@ -53,7 +53,7 @@ impl Phase {
 }
 
 /// Time spent in each phase, in the order of [`Phase::ALL`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct PhaseTimes(pub [Duration; Phase::ALL.len()]);
 
 impl PhaseTimes {

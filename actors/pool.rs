@@ -128,6 +128,11 @@ fn answered<T>(
     }
 }
 
+/// Tokio's clock, so that simulated time counts.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 fn pool_gone() -> SandboxError {
     SandboxError::new(FailureClass::Internal, "the environment pool has ended")
 }
@@ -277,7 +282,7 @@ impl PoolState {
         match class {
             None => self.gate.succeeded(),
             Some(FailureClass::Daemon | FailureClass::StartTimeout) => {
-                self.gate.engine_failed(Instant::now());
+                self.gate.engine_failed(now());
                 metrics::counter!("orcapack_engine_failures_total").increment(1);
             }
             Some(_) => {}
@@ -301,7 +306,7 @@ impl PoolState {
     }
 
     fn probed(&mut self, answer: Result<(), SandboxError>) {
-        self.gate.probed(answer.is_ok(), Instant::now());
+        self.gate.probed(answer.is_ok(), now());
         match answer {
             Ok(()) => self.board.go_on(ENGINE),
             Err(error) => {
@@ -315,7 +320,7 @@ impl PoolState {
     fn let_through(&mut self, myself: &ActorRef<PoolMessage>) {
         metrics::gauge!("orcapack_start_queue").set(self.queue.len() as f64);
         while !self.queue.is_empty() {
-            match self.gate.try_start(Instant::now()) {
+            match self.gate.try_start(now()) {
                 Admission::Go => {
                     let Some(reply) = self.queue.pop_front() else { return };
                     // A caller that has gone drops the permit, which comes back as a message.

@@ -70,6 +70,11 @@ impl State {
             SweepScope::Run { run, except_incarnation } => {
                 self.run == *run && *except_incarnation != Some(self.incarnation)
             }
+            SweepScope::Node { node, run, except_incarnation } => {
+                self.node == *node
+                    && run.as_ref().is_none_or(|run| self.run == *run)
+                    && *except_incarnation != Some(self.incarnation)
+            }
             SweepScope::Expired { now_unix_sec } => self.deadline_unix_sec < *now_unix_sec,
             SweepScope::All => true,
         }
@@ -204,6 +209,15 @@ mod tests {
         assert!(state.is_in(&SweepScope::All));
         assert!(state.is_in(&run("träin/1", None)) && state.is_in(&run("träin/1", Some(17))));
         assert!(!state.is_in(&run("träin/1", Some(16))) && !state.is_in(&run("other", None)));
+        let node = |node: &str, run: Option<&str>, except_incarnation| SweepScope::Node {
+            node: node.to_owned(),
+            run: run.map(str::to_owned),
+            except_incarnation,
+        };
+        assert!(state.is_in(&node("n", None, None)) && !state.is_in(&node("n2", None, None)));
+        assert!(state.is_in(&node("n", Some("träin/1"), Some(17))));
+        assert!(!state.is_in(&node("n", Some("other"), None)));
+        assert!(!state.is_in(&node("n", None, Some(16))));
         assert!(state.is_in(&SweepScope::Expired { now_unix_sec: 101 }));
         assert!(!state.is_in(&SweepScope::Expired { now_unix_sec: 100 }));
     }

@@ -22,9 +22,11 @@ pub enum SupervisorMessage {
         from: ActorId,
         report: Box<AttemptReport>,
     },
-    /// Ends every attempt now, and those that are still to be started; each is reported as an
-    /// infrastructure failure of class `node_lost`.
-    KillAll,
+    /// Ends the attempt with this fence now; it is reported as an infrastructure failure of class
+    /// `node_lost`. One that has been reported is left alone.
+    Kill {
+        fence: u64,
+    },
 }
 
 /// The rollout supervisor's address.
@@ -51,8 +53,8 @@ impl Rollouts {
         let _ = self.0.cast(SupervisorMessage::Start(Box::new(assignment)));
     }
 
-    pub fn kill_all(&self) {
-        let _ = self.0.cast(SupervisorMessage::KillAll);
+    pub fn kill(&self, fence: u64) {
+        let _ = self.0.cast(SupervisorMessage::Kill { fence });
     }
 
     pub fn cell(&self) -> ActorCell {
@@ -66,8 +68,23 @@ struct SupervisorState {
     context: Arc<Context>,
     reports: DerivedActorRef<Box<AttemptReport>>,
     /// Attempts that have been started and not reported.
-    running: HashMap<ActorId, (Assignment, ActorCell, SystemTime)>,
-    killing: bool,
+    running: HashMap<ActorId, Running>,
+    by_fence: HashMap<u64, ActorId>,
+}
+
+struct Running {
+    assignment: Assignment,
+    actor: ActorCell,
+    started: SystemTime,
+    killed: bool,
+}
+
+impl SupervisorState {
+    fn remove(&mut self, actor: ActorId) -> Option<Running> {
+        let running = self.running.remove(&actor)?;
+        self.by_fence.remove(&running.assignment.fence);
+        Some(running)
+    }
 }
 
 impl Actor for RolloutSupervisor {
@@ -80,7 +97,8 @@ impl Actor for RolloutSupervisor {
         _myself: ActorRef<Self::Msg>,
         (context, reports): Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        Ok(SupervisorState { context, reports, running: HashMap::new(), killing: false })
+        let (running, by_fence) = (HashMap::new(), HashMap::new());
+        Ok(SupervisorState { context, reports, running, by_fence })
     }
 
     async fn handle(
@@ -90,28 +108,30 @@ impl Actor for RolloutSupervisor {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            SupervisorMessage::Start(assignment) if state.killing => {
-                let (now, reason) = (SystemTime::now(), "it was to begin after the end of all");
-                let report = died(*assignment, now, FailureClass::NodeLost, reason);
-                state.reports.cast(Box::new(report))?;
-            }
             SupervisorMessage::Start(assignment) => {
                 let arguments = (state.context.clone(), myself.clone());
                 let (actor, _) =
                     Actor::spawn_linked(None, RolloutActor, arguments, myself.get_cell()).await?;
-                let started = (*assignment.clone(), actor.get_cell(), SystemTime::now());
-                state.running.insert(actor.get_id(), started);
+                let running = Running {
+                    assignment: *assignment.clone(),
+                    actor: actor.get_cell(),
+                    started: SystemTime::now(),
+                    killed: false,
+                };
+                state.by_fence.insert(assignment.fence, actor.get_id());
+                state.running.insert(actor.get_id(), running);
                 actor.cast(RolloutMessage::Run(assignment))?;
             }
             SupervisorMessage::Reported { from, report } => {
-                if state.running.remove(&from).is_some() {
+                if state.remove(from).is_some() {
                     state.reports.cast(report)?;
                 }
             }
-            SupervisorMessage::KillAll => {
-                state.killing = true;
-                for (_, cell, _) in state.running.values() {
-                    cell.kill();
+            SupervisorMessage::Kill { fence } => {
+                let actor = state.by_fence.get(&fence);
+                if let Some(running) = actor.and_then(|actor| state.running.get_mut(actor)) {
+                    running.killed = true;
+                    running.actor.kill();
                 }
             }
         }
@@ -132,8 +152,8 @@ impl Actor for RolloutSupervisor {
             SupervisionEvent::ActorFailed(cell, error) => (cell.get_id(), error.to_string()),
             _ => return Ok(()),
         };
-        if let Some((assignment, _, started)) = state.running.remove(&id) {
-            let class = if state.killing { FailureClass::NodeLost } else { FailureClass::Internal };
+        if let Some(Running { assignment, started, killed, .. }) = state.remove(id) {
+            let class = if killed { FailureClass::NodeLost } else { FailureClass::Internal };
             let report = died(assignment, started, class, &reason);
             state.reports.cast(Box::new(report))?;
         }

@@ -131,6 +131,7 @@ impl World {
             verifier_timeout: None,
             scheme: Scheme::Binary,
             team: Some(Arc::new(TeamContext { settings: bounds, models })),
+            started: None,
             run: "run".to_owned(),
             node: "node".to_owned(),
             incarnation: 1,
@@ -221,23 +222,13 @@ async fn a_team_that_only_thinks_notices_the_loss_of_its_environment_and_keeps_i
 }
 
 #[tokio::test]
-async fn an_attempt_that_comes_after_the_end_of_all_is_not_started() {
-    let mut world = World::new(1).await;
-    world.rollouts.kill_all();
-    world.start();
-    assert_eq!(lost(&world.reports.recv().await.unwrap()), FailureClass::NodeLost);
-    assert!(world.calls.try_recv().is_err());
-    world.root.stop(None);
-}
-
-#[tokio::test]
 async fn with_a_rollout_its_whole_team_is_killed_and_its_environment_removed() {
     let mut world = World::new(1).await;
     world.start();
     world.calls.recv().await.unwrap();
     let alive = census::below(&world.root.get_cell());
     assert!(alive.iter().any(|(kind, _)| *kind == ActorKind::Orchestrator));
-    world.rollouts.kill_all();
+    world.rollouts.kill(1);
     assert_eq!(lost(&world.reports.recv().await.unwrap()), FailureClass::NodeLost);
     while world.driver.live() > 0 || !census::below(&world.root.get_cell()).is_empty() {
         // Neither wakes anybody: polled.

@@ -161,6 +161,8 @@ pub struct Labels {
 pub enum SweepScope {
     /// Everything of this run, or only what other incarnations than the given one left.
     Run { run: String, except_incarnation: Option<u64> },
+    /// The same of this node only, beside which others may use one engine; of one run, or of all.
+    Node { node: String, run: Option<String>, except_incarnation: Option<u64> },
     /// Everything whose deadline has passed.
     Expired { now_unix_sec: u64 },
     /// Everything with our labels, whoever runs it.
@@ -356,6 +358,11 @@ impl SweepScope {
         match self {
             Self::Run { run, except_incarnation } => {
                 labels.run == *run && Some(labels.incarnation) != *except_incarnation
+            }
+            Self::Node { node, run, except_incarnation } => {
+                labels.node == *node
+                    && run.as_ref().is_none_or(|run| labels.run == *run)
+                    && Some(labels.incarnation) != *except_incarnation
             }
             Self::Expired { now_unix_sec } => labels.deadline_unix_sec < *now_unix_sec,
             Self::All => true,

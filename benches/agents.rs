@@ -39,7 +39,7 @@ use orcapack_actors::team::agent::{Agent, Step};
 use orcapack_actors::team::record::AgentId;
 use orcapack_actors::team::settings::TeamSettings;
 use samples::{in_a_process, least, median, records_folder};
-use support::Run;
+use support::Scenario;
 use team::{Scripted, explore_then_solve};
 use tokio::sync::watch;
 use usage::{cpu_sec, load_average, memory_bytes};
@@ -194,11 +194,11 @@ fn run(slots: usize, teams: usize, answers: bool) -> Used {
     let ([orchestrator, explorer, coder], _) =
         Scripted::team(Arc::new(explore_then_solve), Duration::ZERO);
     let explorer: Arc<dyn Model> = Arc::new(Gated { model: explorer, gate: seen });
-    let mut run = Run::new(dir.path(), 0, 1, slots);
+    let mut run = Scenario::new(dir.path(), 0, 1, slots);
     run.tasks = (0..teams).map(|number| Arc::new(patient(number))).collect();
     let models = Some([orchestrator, explorer, coder]);
     let records = Some(records.path());
-    let run = Run { agent: Solver::Team, starts: slots, records, models, ..run };
+    let run = Scenario { agent: Solver::Team, starts: slots, records, models, ..run };
     let driver = FakeDriver::default();
     let (rss, cpu) = (memory_bytes("VmRSS"), cpu_sec());
     let (end, swept, rss_growth_bytes) = runtime.block_on(async {

@@ -25,7 +25,7 @@ use orcapack_actors::fake::{FakeDriver, FakeTimes};
 use orcapack_actors::sandbox::Swept;
 use orcapack_tasks::Outcome;
 use samples::{in_a_process, least, median, records_folder};
-use support::Run;
+use support::Scenario;
 use usage::{cpu_sec, load_average, memory_bytes};
 
 /// Rollouts side by side, and how many are done in one sample.
@@ -129,14 +129,14 @@ fn sample(slots: usize, rollouts: usize, times: FakeTimes) -> Sample {
     let runtime = tokio::runtime::Runtime::new().expect("the runtime starts");
     let dir = tempfile::tempdir().expect("a scratch folder");
     let records = records_folder();
-    let run = Run::new(dir.path(), rollouts / SAMPLES, SAMPLES as u32, slots);
-    let run = Run { starts: slots, records: Some(records.path()), ..run };
+    let run = Scenario::new(dir.path(), rollouts / SAMPLES, SAMPLES as u32, slots);
+    let run = Scenario { starts: slots, records: Some(records.path()), ..run };
     let driver = FakeDriver::new(times);
     let (rss, cpu, begin) = (memory_bytes("VmRSS"), cpu_sec(), Instant::now());
     let (end, swept, environments_peak) = runtime.block_on(async {
         let node = run.start(&driver).await;
         let end = node.wait_end().await;
-        let peak = node.board.environments_peak();
+        let peak = node.environments_peak();
         (end, node.stop().await.expect("the engine answers"), peak)
     });
     let (wall_sec, cpu_sec) = (begin.elapsed().as_secs_f64(), cpu_sec() - cpu);

@@ -17,6 +17,11 @@ pub struct NodeId(String);
 pub struct BadNodeId(String);
 
 impl NodeId {
+    /// The one node of a run that has no cluster.
+    pub fn local() -> Self {
+        Self("local".to_owned())
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -23,10 +23,10 @@ pub(crate) fn admit(
     match (purpose, chain) {
         // A certificate gives no rights here: who has one renews it over its control connection.
         (Purpose::Join, _) => Ok((purpose, None)),
-        (Purpose::Control | Purpose::Data, Some(chain)) if !chain.is_empty() => {
+        (Purpose::Control | Purpose::Data | Purpose::Call, Some(chain)) if !chain.is_empty() => {
             Ok((purpose, Some(credentials.peer_of(chain)?)))
         }
-        (Purpose::Control | Purpose::Data, _) => {
+        (Purpose::Control | Purpose::Data | Purpose::Call, _) => {
             Err(LinkError::Untrusted("it has no certificate".to_owned()))
         }
     }

@@ -20,18 +20,21 @@ pub const CONNECTION_WINDOW_BYTES: u32 = 96 << 20;
 /// The same for a control connection, whose messages are small.
 pub const CONTROL_STREAM_WINDOW_BYTES: u32 = 64 << 10;
 pub const CONTROL_WINDOW_BYTES: u32 = 20 << 20;
-/// A stranger who joins has one stream, and little to say.
-pub const JOIN_STREAMS_MAX: u32 = 1;
-pub const JOIN_WINDOW_BYTES: u32 = 128 << 10;
+/// A guest has one stream, and little to say.
+pub const GUEST_STREAMS_MAX: u32 = 1;
+pub const GUEST_WINDOW_BYTES: u32 = 128 << 10;
 /// What has been written and the peer has not acknowledged, on one connection.
 pub const SEND_WINDOW_BYTES: u64 = 16 << 20;
 pub const CONTROL_SEND_WINDOW_BYTES: u64 = 4 << 20;
 /// Handshakes that are under way on one endpoint, and connections that nobody has taken yet.
 pub const INCOMING_MAX: usize = 256;
-/// From so many on, whoever connects must first show that its address is its own.
+/// First packets that are not looked at yet. What comes on top is lost: a burst of strangers should
+/// not be enough for that.
+pub const INCOMING_QUEUE_MAX: usize = 1024;
+/// From so many handshakes on, whoever connects must first show that its address is its own.
 pub const INCOMING_UNVALIDATED_MAX: usize = 32;
-/// Packets of a connection that is not looked at yet.
-pub const INCOMING_BUFFER_BYTES: u64 = 64 << 10;
+/// What follows the first packet of a connection that is not looked at yet.
+pub const INCOMING_BUFFER_BYTES: u64 = 16 << 10;
 /// What a socket holds while this process is busy.
 pub const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 

@@ -3,6 +3,9 @@
 //! From the wire upwards: [`codec`] makes bytes of messages and back, [`link`] is what a connection
 //! to a peer can do, [`lane`] carries whole messages over one of its streams. This crate knows no
 //! other of ours: what a message means is its users' business.
+//!
+//! Beside it, who may talk at all: an [`authority`] gives certificates to nodes, a [`token`] lets a
+//! stranger [`join`], and an [`identity`] proves who a node is and judges its peers.
 
 pub mod address;
 pub mod caps;
@@ -15,13 +18,44 @@ mod lane_queue;
 mod lane_reader;
 
 pub mod credentials;
-
-mod admission;
 #[cfg(any(test, feature = "sim"))]
 #[path = "fixture_tests.rs"]
 pub mod fixture;
+pub mod identity;
+pub mod identity_certificate;
+pub mod identity_clock;
+pub mod identity_error;
+mod identity_files;
+pub mod identity_folder;
+pub mod identity_names;
+pub mod identity_tls;
+
+pub mod authority;
+pub mod authority_books;
+mod authority_forms;
+pub mod authority_tokens;
+pub mod join;
+#[cfg(test)]
+mod join_cases_tests;
+#[cfg(test)]
+mod join_fixture_tests;
+pub mod join_trust;
+pub mod renewal;
+pub mod token;
+
+mod admission;
 pub mod memory;
 mod memory_pipe;
+pub mod quic;
+mod quic_accept;
+mod quic_config;
+mod quic_error;
+mod quic_link;
+#[cfg(any(test, feature = "sim"))]
+pub mod quic_sim;
+
+pub mod lease;
+pub mod membership;
 pub mod mesh;
 mod mesh_actor;
 mod mesh_calls;
@@ -36,13 +70,6 @@ mod mesh_sim_tests;
 mod mesh_socket_tests;
 mod peer;
 mod peer_rules;
-pub mod quic;
-mod quic_accept;
-mod quic_config;
-mod quic_error;
-mod quic_link;
-#[cfg(any(test, feature = "sim"))]
-pub mod quic_sim;
 pub mod remote;
 mod remote_port;
 pub mod session;

@@ -22,17 +22,21 @@ pub enum Purpose {
     Control,
     /// Lanes between actors, and bulk.
     Data,
+    /// One question and its answer, of whoever has a certificate: no session comes of it.
+    Call,
     /// A stranger with a token that asks for a certificate.
     Join,
 }
 
 impl Purpose {
-    pub const ALL: [Self; 3] = [Self::Control, Self::Data, Self::Join];
+    pub const COUNT: usize = 4;
+    pub const ALL: [Self; Self::COUNT] = [Self::Control, Self::Data, Self::Call, Self::Join];
 
     pub fn alpn(self) -> &'static [u8] {
         match self {
             Self::Control => b"orcapack-control/1",
             Self::Data => b"orcapack-data/1",
+            Self::Call => b"orcapack-call/1",
             Self::Join => b"orcapack-join/1",
         }
     }

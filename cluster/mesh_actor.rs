@@ -131,7 +131,7 @@ impl Actor for MeshActor {
         let events = Arc::new((Mutex::default(), Notify::new()));
         let mut work = JoinSet::new();
         work.spawn(tell_all(events.clone(), told));
-        work.spawn(accept_all(me.clone(), transport.clone(), config.join, myself.clone()));
+        work.spawn(accept_all(me.clone(), transport.clone(), config.guests, myself.clone()));
         myself.cast(MeshMessage::SetPeers(config.peers))?;
         Ok(State {
             me,

@@ -37,7 +37,7 @@ pub(crate) struct Bound {
 pub(crate) async fn accept_all(
     me: Arc<Me>,
     transport: Arc<dyn Transport>,
-    join: Option<mpsc::Sender<Arc<dyn Link>>>,
+    guests: Option<mpsc::Sender<Arc<dyn Link>>>,
     mesh: ActorRef<MeshMessage>,
 ) {
     let mut greetings = JoinSet::new();
@@ -47,7 +47,9 @@ pub(crate) async fn accept_all(
             Some(_) = greetings.join_next(), if !greetings.is_empty() => {}
             link = transport.accept(), if greetings.len() < INCOMING_MAX => match link {
                 None => return,
-                Some(link) if link.purpose() == Purpose::Join => hand_on(link, join.as_ref()),
+                Some(link) if matches!(link.purpose(), Purpose::Call | Purpose::Join) => {
+                    hand_on(link, guests.as_ref());
+                }
                 Some(link) => {
                     greetings.spawn(greet(me.clone(), link, mesh.clone()));
                 }
@@ -56,11 +58,11 @@ pub(crate) async fn accept_all(
     }
 }
 
-fn hand_on(link: Arc<dyn Link>, join: Option<&mpsc::Sender<Arc<dyn Link>>>) {
-    if let Some(Err(refused)) = join.map(|join| join.try_send(link.clone())) {
-        tracing::debug!(%refused, "a stranger who asks to join is not heard");
+fn hand_on(link: Arc<dyn Link>, guests: Option<&mpsc::Sender<Arc<dyn Link>>>) {
+    if let Some(Err(refused)) = guests.map(|guests| guests.try_send(link.clone())) {
+        tracing::debug!(%refused, "a guest is not heard");
         link.close(CloseReason::Refused);
-    } else if join.is_none() {
+    } else if guests.is_none() {
         link.close(CloseReason::Refused);
     }
 }

@@ -36,7 +36,7 @@ async fn start(
         listens: true,
         admits: Admits::Certified,
         seed: u64::from(index),
-        join: None,
+        guests: None,
     };
     let kinds = Kinds::default().on("echo", &Role::ALL, |mut spawned: Spawned| async move {
         while let Received::Message(class, message) = spawned.port.receive().await {

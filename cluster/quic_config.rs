@@ -64,8 +64,8 @@ impl fmt::Debug for ResetKey {
 /// What does not change while an endpoint lives.
 pub(crate) struct Settings {
     server: ServerConfig,
-    as_server: [Arc<TransportConfig>; 3],
-    as_client: [Arc<TransportConfig>; 3],
+    as_server: [Arc<TransportConfig>; Purpose::COUNT],
+    as_client: [Arc<TransportConfig>; Purpose::COUNT],
 }
 
 impl Settings {
@@ -76,9 +76,11 @@ impl Settings {
         let crypto = Arc::new(server_crypto(credentials)?);
         let mut server = ServerConfig::with_crypto(crypto);
         server
-            .max_incoming(caps::INCOMING_MAX)
+            .max_incoming(caps::INCOMING_QUEUE_MAX)
             .incoming_buffer_size(caps::INCOMING_BUFFER_BYTES)
-            .incoming_buffer_size_total(caps::INCOMING_BUFFER_BYTES * caps::INCOMING_MAX as u64)
+            .incoming_buffer_size_total(
+                caps::INCOMING_BUFFER_BYTES * caps::INCOMING_QUEUE_MAX as u64,
+            )
             // A node's address is its name's: one that moves connects anew.
             .migration(false);
         server.validation_token.sent(0);
@@ -131,11 +133,15 @@ impl Settings {
 }
 
 /// Of one of [`Purpose::ALL`], in its order.
-fn of(transports: &[Arc<TransportConfig>; 3], purpose: Purpose) -> Arc<TransportConfig> {
-    let [control, data, join] = transports;
+fn of(
+    transports: &[Arc<TransportConfig>; Purpose::COUNT],
+    purpose: Purpose,
+) -> Arc<TransportConfig> {
+    let [control, data, call, join] = transports;
     match purpose {
         Purpose::Control => control.clone(),
         Purpose::Data => data.clone(),
+        Purpose::Call => call.clone(),
         Purpose::Join => join.clone(),
     }
 }
@@ -190,11 +196,11 @@ fn transport(purpose: Purpose) -> TransportConfig {
             caps::CONNECTION_WINDOW_BYTES,
             caps::SEND_WINDOW_BYTES,
         ),
-        Purpose::Join => (
-            caps::JOIN_STREAMS_MAX,
-            caps::JOIN_WINDOW_BYTES,
-            caps::JOIN_WINDOW_BYTES,
-            caps::JOIN_WINDOW_BYTES.into(),
+        Purpose::Call | Purpose::Join => (
+            caps::GUEST_STREAMS_MAX,
+            caps::GUEST_WINDOW_BYTES,
+            caps::GUEST_WINDOW_BYTES,
+            caps::GUEST_WINDOW_BYTES.into(),
         ),
     };
     let mut transport = TransportConfig::default();

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use orcapack_actors::sandbox::{Driver, Limits, SandboxError, Swept};
-use orcapack_actors::start_gate::StartGateConfig;
-use orcapack_tasks::grading::Scheme;
+use orcapack_actors::sandbox::{Driver, SandboxError, Swept};
+use orcapack_cluster::address::NodeId;
+use orcapack_cluster::lease::Epoch;
 use orcapack_tasks::outcome::FailureClass;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -18,13 +18,16 @@ use tokio::sync::watch;
 use crate::config::EvalConfig;
 use crate::coordinator::{Rollout, RunEnd, Tally, Work};
 use crate::exit::{Exit, Failure};
+use crate::fleet::Fleet;
 use crate::ledger::{Ledger, Past};
-use crate::node::{Node, NodeConfig};
+use crate::node::NodeConfig;
+use crate::node_run::node_config;
 use crate::progress;
 use crate::record::Folders;
+use crate::run::Run;
 use crate::status::RunStatus;
-use crate::store::{PlannedRollout, Store, StoreError};
-use crate::team_plan::{TeamParts, TeamPlan};
+use crate::store::{PlannedRollout, Store, StoreError, Writing};
+use crate::team_plan::TeamPlan;
 
 /// Between two looks at the board for the progress display.
 const STATUS_EVERY: Duration = Duration::from_millis(200);
@@ -61,32 +64,35 @@ impl Engine<'_> {
         let mut signals = Signals::listen()?;
         let team = self.team.as_ref().map(TeamPlan::connect).transpose()?;
         let planned = planned(&self.rollouts);
-        let opened = Store::open(&self.ledger, &planned)?;
+        let opened = Store::open(&self.ledger, &planned, Writing::Thread)?;
         let groups = planned.iter().map(|rollout| rollout.group).collect();
         let mut ledger = Ledger::new(groups, self.config.retries.clone());
-        let interrupted = ledger.resume(&opened.past);
+        let orphans = ledger.resume(&opened.past);
         let tally = Arc::new(tally(&opened.past));
         let total = self.rollouts.len();
+        let keep_files = self.folders.is_some();
         let work = Work {
             rollouts: self.rollouts,
-            slots: self.config.rollouts.n_concurrent,
+            concurrent_max: self.config.rollouts.n_concurrent,
             store: opened.store,
             ledger,
-            interrupted,
+            fleet: Fleet::local(Epoch(opened.incarnation)),
+            orphans,
             folders: self.folders,
             tally: tally.clone(),
         };
-        let node_config = node_config(self.config, team, self.run_id, opened.incarnation);
-        let node = Node::start(self.driver, node_config, work).await?;
-        let (publish, status) = watch::channel(status(&node, &tally, total));
+        let local = NodeId::local().to_string();
+        let node = node_config(self.config, team, self.run_id, local, opened.incarnation);
+        let run = Run::start(self.driver, NodeConfig { keep_files, ..node }, work).await?;
+        let (publish, status) = watch::channel(status(&run, &tally, total));
         let shown = tokio::spawn(progress::show(self.progress, status));
         let drain_limit = self.config.timeouts.drain;
-        let end = watch_run(&node, &mut signals, drain_limit, &publish, &tally, total).await;
+        let end = watch_run(&run, &mut signals, drain_limit, &publish, &tally, total).await;
         drop(publish);
         // The display ends with its channel; a panic in it has no bearing on the run.
         let _ = shown.await;
-        let environments_peak = node.board.environments_peak();
-        let swept = node.stop().await?;
+        let environments_peak = run.environments_peak();
+        let swept = run.stop().await?;
         match end {
             RunEnd::Failed(message) => Err(Failure::internal(message)),
             end => Ok(Finished { end, swept, environments_peak }),
@@ -97,14 +103,14 @@ impl Engine<'_> {
 /// Publishes the status until the run has ended. The first signal drains, a second one, or the
 /// drain's time limit, ends what runs; further ones change nothing.
 async fn watch_run(
-    node: &Node,
+    run: &Run,
     signals: &mut Signals,
     drain_limit: Duration,
     publish: &watch::Sender<RunStatus>,
     tally: &Tally,
     total: usize,
 ) -> RunEnd {
-    let end = node.wait_end();
+    let end = run.wait_end();
     tokio::pin!(end);
     let mut ticks = tokio::time::interval(STATUS_EVERY);
     let mut kill_at = None;
@@ -112,21 +118,21 @@ async fn watch_run(
         tokio::select! {
             end = &mut end => return end,
             _ = ticks.tick() => {
-                let status = status(node, tally, total);
+                let status = status(run, tally, total);
                 publish.send_if_modified(|shown| *shown != status && { *shown = status; true });
             }
             () = signals.next() => {
-                node.drain();
+                run.drain();
                 if kill_at.is_none() {
                     let limit = drain_limit.as_secs();
                     eprintln!("draining for up to {limit} s; once more to stop now");
                     kill_at = Some(tokio::time::Instant::now() + drain_limit);
                 } else {
-                    node.kill_rollouts();
+                    run.kill();
                 }
             }
             () = sleep_until(kill_at) => {
-                node.kill_rollouts();
+                run.kill();
                 // Not again; the kills are quick, but their clean-up takes the engine some time.
                 kill_at = Some(tokio::time::Instant::now() + Duration::from_secs(24 * 3600));
             }
@@ -141,7 +147,7 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
     }
 }
 
-fn status(node: &Node, tally: &Tally, total: usize) -> RunStatus {
+fn status(run: &Run, tally: &Tally, total: usize) -> RunStatus {
     let count = |value: &AtomicU64| value.load(Ordering::Relaxed) as usize;
     let mut status = RunStatus {
         total,
@@ -151,7 +157,7 @@ fn status(node: &Node, tally: &Tally, total: usize) -> RunStatus {
         retries: count(&tally.retries),
         ..RunStatus::default()
     };
-    status.read_board(&node.board);
+    run.read(&mut status);
     status
 }
 
@@ -205,40 +211,6 @@ fn tally(past: &Past) -> Tally {
     let tally = Tally::default();
     past.ended.values().for_each(|reward| tally.count(*reward));
     tally
-}
-
-fn node_config(
-    config: &EvalConfig,
-    team: Option<TeamParts>,
-    run: String,
-    incarnation: u64,
-) -> NodeConfig {
-    let sandbox = &config.sandbox;
-    NodeConfig {
-        gate: StartGateConfig {
-            concurrency: sandbox.create_concurrency,
-            rate_per_sec: Some(sandbox.create_rate_per_sec).filter(|rate| *rate > 0.0),
-            breaker_failures: sandbox.breaker_failures,
-            breaker_cooldown: sandbox.breaker_cooldown,
-        },
-        think: config.agent.think,
-        limits: Limits {
-            cpus: sandbox.cpus,
-            memory_bytes: sandbox.memory_mb << 20,
-            pids: sandbox.pids,
-            storage_bytes: sandbox.storage_mb << 20,
-        },
-        start_timeout: sandbox.start_timeout,
-        verify_concurrency: sandbox.verify_concurrency,
-        timeout_multiplier: config.timeouts.multiplier,
-        agent_timeout: config.timeouts.agent,
-        verifier_timeout: config.timeouts.verifier,
-        scheme: if config.rollouts.partial_reward { Scheme::Weighted } else { Scheme::Binary },
-        team,
-        run,
-        node: "local".into(),
-        incarnation,
-    }
 }
 
 impl From<StoreError> for Failure {

@@ -111,11 +111,7 @@ async fn evaluate(args: &EvalArgs, plan: &Plan, rollouts: Vec<Rollout>) -> Resul
         run_id: dir.id().to_owned(),
         ledger: dir.ledger(),
         rollouts,
-        folders: Some(Folders {
-            run: dir.id().to_owned(),
-            trajectories: dir.trajectories(),
-            logs: dir.logs(),
-        }),
+        folders: Some(Folders { trajectories: dir.trajectories(), logs: dir.logs() }),
         progress: telemetry::progress_mode(
             args.output.quiet || args.output.json,
             args.output.verbose,

@@ -14,6 +14,8 @@ use std::process::ExitCode;
 /// | 4 | no sandbox available: the engine does not answer, or the host cannot isolate |
 /// | 5 | run directory in use, or its name taken |
 /// | 6 | some tasks quarantined (`tasks check`) |
+/// | 7 | a node of the cluster does not answer, or does not trust us |
+/// | 8 | this node was fenced: a newer process has its identity |
 /// | 130 | interrupted, and drained: `--resume` runs what is missing |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -24,11 +26,13 @@ pub enum Exit {
     NoSandbox = 4,
     RunTaken = 5,
     Quarantined = 6,
+    Unreachable = 7,
+    Fenced = 8,
     Interrupted = 130,
 }
 
 impl Exit {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Done,
         Self::Internal,
         Self::BadInput,
@@ -36,6 +40,8 @@ impl Exit {
         Self::NoSandbox,
         Self::RunTaken,
         Self::Quarantined,
+        Self::Unreachable,
+        Self::Fenced,
         Self::Interrupted,
     ];
 
@@ -58,6 +64,8 @@ impl Exit {
             }
             Self::RunTaken => "run directory in use, or its name taken",
             Self::Quarantined => "some tasks quarantined (`tasks check`)",
+            Self::Unreachable => "a node of the cluster does not answer, or does not trust us",
+            Self::Fenced => "this node was fenced: a newer process has its identity",
             Self::Interrupted => "interrupted, and drained: `--resume` runs what is missing",
         }
     }

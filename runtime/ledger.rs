@@ -31,6 +31,8 @@ pub enum Record {
         rollout: u32,
         attempt: u32,
         fence: u64,
+        /// Who is to run it.
+        node: String,
     },
     AttemptEnded {
         rollout: u32,
@@ -74,8 +76,19 @@ pub struct PastAttempt {
     pub rollout: u32,
     pub attempt: u32,
     pub fence: u64,
+    pub node: String,
     /// `None`: it was running when the process died.
     pub end: Option<PastEnd>,
+}
+
+/// An attempt that was assigned in a past life of this process, and of whose end nothing is known.
+/// Until it is [reported](Ledger::report) or [interrupted](Ledger::interrupt), it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Orphan {
+    pub rollout: u32,
+    pub attempt: u32,
+    pub fence: u64,
+    pub node: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,18 +146,23 @@ impl Ledger {
         }
     }
 
-    /// Goes on where a past process stopped. What was running then is interrupted: the records say
-    /// so.
-    pub fn resume(&mut self, past: &Past) -> Vec<Record> {
-        let mut records = Vec::new();
-        for &PastAttempt { rollout, attempt, fence, end } in &past.attempts {
+    /// Goes on where a past process stopped. What was running then may run still, on another node.
+    pub fn resume(&mut self, past: &Past) -> Vec<Orphan> {
+        let mut orphans = Vec::new();
+        for PastAttempt { rollout, attempt, fence, node, end } in &past.attempts {
+            let (rollout, attempt, fence) = (*rollout, *attempt, *fence);
             self.next_fence = self.next_fence.max(fence + 1);
             let Some(state) = self.rollouts.get_mut(rollout as usize) else { continue };
             state.attempts = state.attempts.max(attempt);
             match end {
-                Some(PastEnd::Failed(class)) => state.failures[class as usize] += 1,
+                Some(PastEnd::Failed(class)) => state.failures[*class as usize] += 1,
                 Some(PastEnd::Graded | PastEnd::Interrupted) => {}
-                None => records.push(Record::Interrupted { rollout, attempt, fence }),
+                None => {
+                    state.state = State::Running { fence };
+                    self.running += 1;
+                    self.ready.remove(&rollout);
+                    orphans.push(Orphan { rollout, attempt, fence, node: node.clone() });
+                }
             }
         }
         for &rollout in past.ended.keys() {
@@ -154,19 +172,25 @@ impl Ledger {
                 self.ready.remove(&rollout);
             }
         }
-        records
+        orphans
     }
 
-    /// Starts the next rollout that may start at `now`: its number, attempt and fence, and the
-    /// record of it.
-    pub fn assign(&mut self, now: Instant) -> Option<(u32, u32, u64, Record)> {
+    /// The next rollout that may start at `now`, if there is one.
+    pub fn next(&mut self, now: Instant) -> Option<u32> {
         while let Some(&(at, rollout)) = self.backing_off.first()
             && at <= now
         {
             self.backing_off.pop_first();
             self.ready.insert(rollout);
         }
-        let rollout = self.ready.pop_first()?;
+        self.ready.first().copied()
+    }
+
+    /// Starts [the next rollout](Self::next) on `node`: its number, attempt and fence, and the
+    /// record of it.
+    pub fn assign(&mut self, node: &str, now: Instant) -> Option<(u32, u32, u64, Record)> {
+        let rollout = self.next(now)?;
+        self.ready.remove(&rollout);
         let fence = self.next_fence;
         self.next_fence += 1;
         let state = &mut self.rollouts[rollout as usize];
@@ -174,7 +198,8 @@ impl Ledger {
         state.state = State::Running { fence };
         self.running += 1;
         let attempt = state.attempts;
-        Some((rollout, attempt, fence, Record::Assigned { rollout, attempt, fence }))
+        let node = node.to_owned();
+        Some((rollout, attempt, fence, Record::Assigned { rollout, attempt, fence, node }))
     }
 
     /// The attempt with this fence ended.

@@ -20,12 +20,12 @@ fn ac2_a_failure_is_retried_within_its_limit_and_then_ends_without_a_reward() {
     let mut ledger = Ledger::new(vec![0], RetryLimits::same(2));
     let mut now = Instant::now();
     for attempt in 1..=3 {
-        let (rollout, number, fence, _) = ledger.assign(now).unwrap();
+        let (rollout, number, fence, _) = ledger.assign("n", now).unwrap();
         assert_eq!(number, attempt);
         let records = ledger.report(rollout, fence, failure(FailureClass::Oom), now).unwrap();
         assert_eq!(terminals(&records).len(), usize::from(attempt == 3));
         if attempt < 3 {
-            assert!(ledger.assign(now).is_none(), "a retry backs off");
+            assert!(ledger.assign("n", now).is_none(), "a retry backs off");
             now = ledger.next_ready_at().unwrap();
         }
     }
@@ -37,7 +37,7 @@ fn ac2_each_class_has_its_own_limit() {
     let mut ledger = Ledger::new(vec![0], RetryLimits::same(1));
     let now = Instant::now() + BACKOFF_MAX * 10;
     for class in [FailureClass::Oom, FailureClass::Daemon, FailureClass::Grader] {
-        let (rollout, _, fence, _) = ledger.assign(now + BACKOFF_MAX).unwrap();
+        let (rollout, _, fence, _) = ledger.assign("n", now + BACKOFF_MAX).unwrap();
         let records = ledger.report(rollout, fence, failure(class), now).unwrap();
         assert!(terminals(&records).is_empty(), "the first failure of {class}");
     }
@@ -47,9 +47,9 @@ fn ac2_each_class_has_its_own_limit() {
 fn ac3_a_stale_fence_is_refused_and_changes_nothing() {
     let mut ledger = Ledger::new(vec![0], RetryLimits::same(5));
     let now = Instant::now();
-    let (rollout, _, old, _) = ledger.assign(now).unwrap();
+    let (rollout, _, old, _) = ledger.assign("n", now).unwrap();
     ledger.interrupt(rollout, old).unwrap();
-    let (_, _, new, _) = ledger.assign(now).unwrap();
+    let (_, _, new, _) = ledger.assign("n", now).unwrap();
     assert!(ledger.report(rollout, old, GRADED, now).is_err());
     assert!(ledger.interrupt(rollout, old).is_err());
     assert!(ledger.report(99, new, GRADED, now).is_err());
@@ -62,14 +62,14 @@ fn ac3_a_stale_fence_is_refused_and_changes_nothing() {
 fn ac4_a_group_without_an_image_is_cancelled_once_and_others_go_on() {
     let mut ledger = Ledger::new(vec![0, 1, 0, 1, 0], RetryLimits::same(0));
     let now = Instant::now();
-    let (first, _, fence, _) = ledger.assign(now).unwrap();
-    let (second, _, other, _) = ledger.assign(now).unwrap();
-    let (third, _, member, _) = ledger.assign(now).unwrap();
+    let (first, _, fence, _) = ledger.assign("n", now).unwrap();
+    let (second, _, other, _) = ledger.assign("n", now).unwrap();
+    let (third, _, member, _) = ledger.assign("n", now).unwrap();
     let records = ledger.report(first, fence, failure(FailureClass::Image), now).unwrap();
     assert_eq!(terminals(&records), [0, 4], "2 is running, 1 and 3 are another group's");
     assert_eq!(terminals(&ledger.report(third, member, GRADED, now).unwrap()), [2]);
     ledger.report(second, other, GRADED, now).unwrap();
-    let (last, _, fence, _) = ledger.assign(now).unwrap();
+    let (last, _, fence, _) = ledger.assign("n", now).unwrap();
     assert_eq!(last, 3);
     ledger.report(last, fence, GRADED, now).unwrap();
     assert!(ledger.is_complete());
@@ -79,13 +79,13 @@ fn ac4_a_group_without_an_image_is_cancelled_once_and_others_go_on() {
 fn ac4_a_lost_member_alone_runs_again() {
     let mut ledger = Ledger::new(vec![0, 0], RetryLimits::same(1));
     let now = Instant::now();
-    let (first, _, fence, _) = ledger.assign(now).unwrap();
-    let (second, _, other, _) = ledger.assign(now).unwrap();
+    let (first, _, fence, _) = ledger.assign("n", now).unwrap();
+    let (second, _, other, _) = ledger.assign("n", now).unwrap();
     ledger.report(second, other, GRADED, now).unwrap();
     ledger.report(first, fence, failure(FailureClass::ExecTransport), now).unwrap();
-    let (again, attempt, ..) = ledger.assign(now + BACKOFF_MAX).unwrap();
+    let (again, attempt, ..) = ledger.assign("n", now + BACKOFF_MAX).unwrap();
     assert_eq!((again, attempt), (first, 2));
-    assert!(ledger.assign(now + BACKOFF_MAX).is_none());
+    assert!(ledger.assign("n", now + BACKOFF_MAX).is_none());
 }
 
 #[derive(Clone, Debug)]
@@ -120,8 +120,9 @@ impl Disk {
     fn commit(&mut self, records: Vec<Record>) {
         for record in records {
             match record {
-                Record::Assigned { rollout, attempt, fence } => {
-                    self.past.attempts.push(PastAttempt { rollout, attempt, fence, end: None });
+                Record::Assigned { rollout, attempt, fence, node } => {
+                    let attempt = PastAttempt { rollout, attempt, fence, node, end: None };
+                    self.past.attempts.push(attempt);
                 }
                 Record::AttemptEnded { fence, outcome, .. } => {
                     let end = match outcome {
@@ -159,6 +160,7 @@ proptest! {
         let mut running: Vec<(u32, u64)> = Vec::new();
         let mut now = Instant::now();
         let mut fences = BTreeSet::new();
+        let found = || [true, false].into_iter().cycle();
         let drain = (0..20 * total).flat_map(|_| {
             [Event::Assign, Event::Report { which: 0, failure: None }]
         });
@@ -166,7 +168,7 @@ proptest! {
             now += Duration::from_secs(60);
             match event {
                 Event::Assign => {
-                    if let Some((rollout, _, fence, record)) = ledger.assign(now) {
+                    if let Some((rollout, _, fence, record)) = ledger.assign("n", now) {
                         prop_assert!(fences.insert(fence), "fence {} twice", fence);
                         disk.commit(vec![record]);
                         running.push((rollout, fence));
@@ -185,10 +187,18 @@ proptest! {
                     disk.commit(vec![ledger.interrupt(rollout, fence).unwrap()]);
                 }
                 Event::Crash => {
-                    running.clear();
                     ledger = new();
-                    let records = ledger.resume(&disk.past);
-                    disk.commit(records);
+                    let orphans = ledger.resume(&disk.past);
+                    prop_assert_eq!(orphans.len(), running.len());
+                    // Every other one is taken back, the rest are nowhere to be found.
+                    running.clear();
+                    for (Orphan { rollout, fence, .. }, found) in orphans.into_iter().zip(found()) {
+                        if found {
+                            running.push((rollout, fence));
+                        } else {
+                            disk.commit(vec![ledger.interrupt(rollout, fence).unwrap()]);
+                        }
+                    }
                 }
                 _ => {}
             }

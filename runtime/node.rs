@@ -1,22 +1,23 @@
-//! One node: the root of the supervision tree, and the order in which its parts come up and go
-//! down.
+//! One node at work on a run: the root of the supervision tree, and the order in which its parts
+//! come up and go down.
 //!
 //! ```text
 //! NodeActor
 //! ├─ EnvironmentPool ── Environment (one per live sandbox)
 //! ├─ RolloutSupervisor ── Rollout (one per attempt)
 //! ├─ Gateway (one per model endpoint)
-//! ├─ Reaper
-//! └─ Coordinator (ledger, store)
+//! ├─ Recorder
+//! └─ Reaper
 //! ```
 //! The children hold state that no restart could give back, so the end of one ends the node; the
-//! ledger and the sweep by labels are what a new process starts from.
+//! ledger and the sweep by labels are what a new start begins from. Who keeps the books is told of
+//! every attempt's end: the coordinator in this process, or the run's host on a node of a cluster.
 
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use orcapack_actors::attempt::Context;
+use orcapack_actors::attempt::{Context, Started};
 use orcapack_actors::model::models::Models;
 use orcapack_actors::phase::Board;
 use orcapack_actors::pool::Pool;
@@ -26,10 +27,10 @@ use orcapack_actors::sandbox::{Driver, Limits, SandboxError, SweepScope, Swept};
 use orcapack_actors::start_gate::StartGateConfig;
 use orcapack_actors::team::stage::TeamContext;
 use orcapack_tasks::grading::Scheme;
-use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, DerivedActorRef, SupervisionEvent};
 use tokio::sync::Semaphore;
 
-use crate::coordinator::{Coordinator, RunEnd, Work};
+use crate::recorder::{self, Records};
 use crate::team_plan::TeamParts;
 
 /// How environments are made and rollouts are run on a node.
@@ -50,15 +51,19 @@ pub struct NodeConfig {
     pub run: String,
     pub node: String,
     pub incarnation: u64,
+    /// Whether logs and trajectories are wanted.
+    pub keep_files: bool,
+    /// Who is told of environments that are up, if anyone wants to know.
+    pub started: Option<DerivedActorRef<Started>>,
 }
 
 pub struct Node {
     driver: Arc<dyn Driver>,
     run: String,
+    node: String,
     root: ActorRef<()>,
     pool: Pool,
-    rollouts: Rollouts,
-    coordinator: Coordinator,
+    pub rollouts: Rollouts,
     pub board: Arc<Board>,
 }
 
@@ -66,26 +71,27 @@ pub struct Node {
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 
 impl Node {
-    /// Sweeps what earlier incarnations of this run left, then starts everything; rollouts begin at
-    /// once.
+    /// Sweeps what earlier incarnations of this node left of the run, then starts everything under
+    /// `parent`. The record of every attempt goes to `records`.
     ///
     /// # Errors
     /// Where the sweep fails (the engine is away), or the actor system refuses.
     pub async fn start(
         driver: Arc<dyn Driver>,
         config: NodeConfig,
-        work: Work,
+        records: Records,
+        parent: ActorCell,
     ) -> Result<Self, SandboxError> {
-        let scope = SweepScope::Run {
-            run: config.run.clone(),
+        let scope = SweepScope::Node {
+            node: config.node.clone(),
+            run: Some(config.run.clone()),
             except_incarnation: Some(config.incarnation),
         };
         let swept = driver.sweep(&scope).await?;
         if swept != Swept::default() {
             tracing::info!(?swept, "removed what an earlier start of this run left");
         }
-        let run = config.run.clone();
-        Self::spawn(driver, run, config, work).await.map_err(|error| {
+        Self::spawn(driver, config, records, parent).await.map_err(|error| {
             let class = orcapack_tasks::outcome::FailureClass::Internal;
             SandboxError::new(class, format!("the node does not start: {error}"))
         })
@@ -93,15 +99,15 @@ impl Node {
 
     async fn spawn(
         driver: Arc<dyn Driver>,
-        run: String,
         config: NodeConfig,
-        work: Work,
+        records: Records,
+        parent: ActorCell,
     ) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let (run, node) = (config.run.clone(), config.node.clone());
         let board = Arc::new(Board::default());
-        let (root, _) = Actor::spawn(None, NodeActor, ()).await?;
+        let (root, _) = Actor::spawn_linked(None, NodeActor, (), parent).await?;
         let pool = Pool::spawn(driver.clone(), config.gate, board.clone(), root.get_cell()).await?;
         reaper::spawn(driver.clone(), root.get_cell()).await?;
-        let coordinator = Coordinator::spawn(work, root.get_cell()).await?;
         let team = match config.team {
             None => None,
             Some(TeamParts { settings, endpoints, roles }) => {
@@ -121,34 +127,21 @@ impl Node {
             verifier_timeout: config.verifier_timeout,
             scheme: config.scheme,
             team,
+            started: config.started,
             run: config.run,
             node: config.node,
             incarnation: config.incarnation,
         });
-        let rollouts = Rollouts::spawn(context, coordinator.reports(), root.get_cell()).await?;
-        coordinator.begin(rollouts.clone());
-        Ok(Self { driver, run, root, pool, rollouts, coordinator, board })
+        let keep_files = config.keep_files;
+        let recorder = recorder::Config { run: run.clone(), keep_files, records };
+        let reports = recorder::spawn(recorder, root.get_cell()).await?;
+        let rollouts = Rollouts::spawn(context, reports, root.get_cell()).await?;
+        Ok(Self { driver, run, node, root, pool, rollouts, board })
     }
 
     /// The root of its actors.
     pub fn cell(&self) -> ActorCell {
         self.root.get_cell()
-    }
-
-    /// Resolves when the run has ended. Every terminal record is on disk then.
-    pub async fn wait_end(&self) -> RunEnd {
-        self.coordinator.wait_end().await
-    }
-
-    /// Assigns nothing more; what runs may end.
-    pub fn drain(&self) {
-        self.coordinator.drain();
-    }
-
-    /// Ends what runs, now. Only after [`Self::drain`], so that it counts as interrupted and can be
-    /// resumed.
-    pub fn kill_rollouts(&self) {
-        self.rollouts.kill_all();
     }
 
     /// Takes the node down and leaves nothing of its run in the engine (AC-6): what the sweep still
@@ -163,7 +156,8 @@ impl Node {
         if let Err(error) = self.root.stop_and_wait(None, Some(IDLE_LIMIT)).await {
             tracing::warn!(%error, "the node's actors did not stop");
         }
-        self.driver.sweep(&SweepScope::Run { run: self.run, except_incarnation: None }).await
+        let (node, run) = (self.node, Some(self.run));
+        self.driver.sweep(&SweepScope::Node { node, run, except_incarnation: None }).await
     }
 }
 

@@ -21,6 +21,7 @@ CREATE TABLE attempts (
     attempt     INTEGER NOT NULL, -- 1 is the first
     fence       INTEGER NOT NULL UNIQUE,
     incarnation INTEGER NOT NULL REFERENCES incarnations,
+    node        TEXT NOT NULL, -- who ran it; `local` without a cluster
     -- Not `state IN (...)`: that makes SQLite build a table of the three words for every row.
     state       TEXT NOT NULL CHECK (state = 'assigned' OR state = 'ended' OR state = 'interrupted'),
     assigned_ms INTEGER NOT NULL,

@@ -7,10 +7,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bincode::{Decode, Encode};
 use orcapack_actors::phase::{Phase, PhaseTimes};
 use orcapack_tasks::outcome::FailureClass;
 use rusqlite::{Connection, Transaction, params};
@@ -21,7 +22,7 @@ use crate::store_rows::OutcomeRow;
 use crate::summary_team::AgentSummary;
 
 /// Raised when `schema.sql` changes in a way that older programs cannot read.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 /// Jobs waiting for the writer. Each attempt has at most a few under way, so this is only reached
 /// by a stuck disk.
 const JOBS_MAX: usize = 4096;
@@ -58,7 +59,7 @@ pub struct Entry {
     pub details: Option<Details>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Encode, Decode)]
 pub struct Details {
     pub started: SystemTime,
     pub wall: Duration,
@@ -75,10 +76,22 @@ pub struct Job {
     pub then: Box<dyn FnOnce(Result<(), String>) + Send>,
 }
 
-/// The handle of the writer thread. Dropping it commits what is waiting, and closes the file.
-pub struct Store {
-    jobs: Option<mpsc::SyncSender<Job>>,
-    writer: Option<JoinHandle<()>>,
+/// The handle of the writer. Dropping it commits what is waiting, and closes the file.
+pub struct Store(Writer);
+
+enum Writer {
+    Thread { jobs: Option<mpsc::SyncSender<Job>>, thread: Option<JoinHandle<()>> },
+    Inline { connection: Box<Mutex<Connection>>, incarnation: u64 },
+}
+
+/// Where jobs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writing {
+    /// On a thread of the store's own.
+    Thread,
+    /// Where they are submitted, before [`Store::submit`] returns: for simulations, in which no
+    /// thread may take part.
+    Inline,
 }
 
 /// What opening a ledger gives.
@@ -94,7 +107,11 @@ impl Store {
     ///
     /// # Errors
     /// Not SQLite, another schema version, another plan (the message says what differs), or I/O.
-    pub fn open(path: &Path, plan: &[PlannedRollout]) -> Result<Opened, StoreError> {
+    pub fn open(
+        path: &Path,
+        plan: &[PlannedRollout],
+        writing: Writing,
+    ) -> Result<Opened, StoreError> {
         let sqlite = |source| StoreError::Sqlite { path: path.to_owned(), source };
         let mut connection = Connection::open(path).map_err(sqlite)?;
         connection.pragma_update(None, "journal_mode", "WAL").map_err(sqlite)?;
@@ -109,20 +126,34 @@ impl Store {
         }
         let incarnation = next_incarnation(&connection).map_err(sqlite)?;
         let past = read_past(&connection, path)?;
-        let (jobs, queue) = mpsc::sync_channel(JOBS_MAX);
-        let writer = std::thread::Builder::new()
-            .name("ledger".into())
-            .spawn(move || write_all(&mut connection, &queue, incarnation))
-            .map_err(|source| StoreError::File { path: path.to_owned(), source })?;
-        let store = Self { jobs: Some(jobs), writer: Some(writer) };
-        Ok(Opened { store, past, incarnation })
+        let writer = match writing {
+            Writing::Inline => {
+                Writer::Inline { connection: Box::new(Mutex::new(connection)), incarnation }
+            }
+            Writing::Thread => {
+                let (jobs, queue) = mpsc::sync_channel(JOBS_MAX);
+                let thread = std::thread::Builder::new()
+                    .name("ledger".into())
+                    .spawn(move || write_all(&mut connection, &queue, incarnation))
+                    .map_err(|source| StoreError::File { path: path.to_owned(), source })?;
+                Writer::Thread { jobs: Some(jobs), thread: Some(thread) }
+            }
+        };
+        Ok(Opened { store: Self(writer), past, incarnation })
     }
 
     /// Queues a job. Blocks only when the disk is stuck.
     pub fn submit(&self, job: Job) {
-        let refused = match &self.jobs {
-            Some(jobs) => jobs.send(job).err().map(|mpsc::SendError(job)| job),
-            None => Some(job),
+        let refused = match &self.0 {
+            Writer::Thread { jobs: Some(jobs), .. } => {
+                jobs.send(job).err().map(|mpsc::SendError(job)| job)
+            }
+            Writer::Thread { jobs: None, .. } => Some(job),
+            Writer::Inline { connection, incarnation } => {
+                let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+                commit(&mut connection, vec![job], *incarnation);
+                None
+            }
         };
         if let Some(job) = refused {
             (job.then)(Err("the ledger's writer has ended".into()));
@@ -132,10 +163,11 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        drop(self.jobs.take());
-        if let Some(writer) = self.writer.take() {
+        let Writer::Thread { jobs, thread } = &mut self.0 else { return };
+        drop(jobs.take());
+        if let Some(thread) = thread.take() {
             // A panic of the writer was reported to every job that it did not commit.
-            let _ = writer.join();
+            let _ = thread.join();
         }
     }
 }
@@ -145,10 +177,14 @@ fn write_all(connection: &mut Connection, queue: &mpsc::Receiver<Job>, incarnati
         let mut jobs = vec![first];
         jobs.extend(queue.try_iter().take(JOBS_PER_TRANSACTION_MAX - 1));
         metrics::histogram!("orcapack_ledger_jobs_per_transaction").record(jobs.len() as f64);
-        let result = write(connection, &jobs, incarnation).map_err(|error| error.to_string());
-        for job in jobs {
-            (job.then)(result.clone());
-        }
+        commit(connection, jobs, incarnation);
+    }
+}
+
+fn commit(connection: &mut Connection, jobs: Vec<Job>, incarnation: u64) {
+    let result = write(connection, &jobs, incarnation).map_err(|error| error.to_string());
+    for job in jobs {
+        (job.then)(result.clone());
     }
 }
 
@@ -171,15 +207,16 @@ fn write_entry(
     incarnation: u64,
 ) -> rusqlite::Result<()> {
     match record {
-        Record::Assigned { rollout, attempt, fence } => {
-            let sql =
-                "INSERT INTO attempts (rollout, attempt, fence, incarnation, state, assigned_ms)
-                       VALUES (?, ?, ?, ?, 'assigned', ?)";
+        Record::Assigned { rollout, attempt, fence, node } => {
+            let sql = "INSERT INTO attempts
+                       (rollout, attempt, fence, incarnation, node, state, assigned_ms)
+                       VALUES (?, ?, ?, ?, ?, 'assigned', ?)";
             let values = params![
                 rollout,
                 attempt,
                 db_int(*fence),
                 db_int(incarnation),
+                node,
                 unix_ms(SystemTime::now())
             ];
             transaction.prepare_cached(sql)?.execute(values)?;
@@ -316,18 +353,18 @@ fn next_incarnation(connection: &Connection) -> rusqlite::Result<u64> {
 
 fn read_past(connection: &Connection, path: &Path) -> Result<Past, StoreError> {
     let sqlite = |source| StoreError::Sqlite { path: path.to_owned(), source };
-    let sql = "SELECT rollout, attempt, fence, state, class FROM attempts ORDER BY fence";
+    let sql = "SELECT rollout, attempt, fence, state, class, node FROM attempts ORDER BY fence";
     let mut statement = connection.prepare(sql).map_err(sqlite)?;
     let rows = statement.query_map([], |row| {
         let fence: i64 = row.get(2)?;
         let state: String = row.get(3)?;
         let class: Option<String> = row.get(4)?;
-        Ok((row.get(0)?, row.get(1)?, fence.unsigned_abs(), state, class))
+        Ok((row.get(0)?, row.get(1)?, fence.unsigned_abs(), state, class, row.get(5)?))
     });
-    let rows: Vec<(u32, u32, u64, String, Option<String>)> =
+    let rows: Vec<(u32, u32, u64, String, Option<String>, String)> =
         rows.and_then(Iterator::collect).map_err(sqlite)?;
     let mut attempts = Vec::with_capacity(rows.len());
-    for (rollout, attempt, fence, state, class) in rows {
+    for (rollout, attempt, fence, state, class, node) in rows {
         let end = match (state.as_str(), &class) {
             ("assigned", _) => None,
             ("interrupted", _) => Some(PastEnd::Interrupted),
@@ -340,7 +377,7 @@ fn read_past(connection: &Connection, path: &Path) -> Result<Past, StoreError> {
                 return Err(StoreError::Corrupt { path: path.to_owned(), message });
             }
         };
-        attempts.push(PastAttempt { rollout, attempt, fence, end });
+        attempts.push(PastAttempt { rollout, attempt, fence, node, end });
     }
     let mut statement =
         connection.prepare("SELECT rollout, reward FROM results").map_err(sqlite)?;

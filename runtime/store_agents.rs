@@ -118,7 +118,7 @@ mod tests {
 
     use super::*;
     use crate::ledger::Record;
-    use crate::store::{Details, Entry, Job, PlannedRollout, Store};
+    use crate::store::{Details, Entry, Job, PlannedRollout, Store, Writing};
     use crate::summary_team::tests::agents;
 
     fn plan() -> Vec<PlannedRollout> {
@@ -152,9 +152,9 @@ mod tests {
     fn agents_are_committed_with_the_end_of_their_attempt_and_read_back() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run.db");
-        let store = Store::open(&path, &plan()).unwrap().store;
+        let store = Store::open(&path, &plan(), Writing::Thread).unwrap().store;
         for (rollout, fence) in [(0, 1), (1, 2)] {
-            let record = Record::Assigned { rollout, attempt: 1, fence };
+            let record = Record::Assigned { rollout, attempt: 1, fence, node: "n".into() };
             commit(&store, vec![Entry { record, details: None }]);
         }
         assert_eq!(read(&path).unwrap(), []);
@@ -176,11 +176,11 @@ mod tests {
     fn a_ledger_of_the_schema_before_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run.db");
-        drop(Store::open(&path, &plan()).unwrap());
+        drop(Store::open(&path, &plan(), Writing::Thread).unwrap());
         let connection = Connection::open(&path).unwrap();
         connection.pragma_update(None, "user_version", 1).unwrap();
         drop(connection);
-        let error = Store::open(&path, &plan()).err().unwrap().to_string();
-        assert!(error.ends_with("expected a ledger of schema version 2, found 1"), "{error}");
+        let error = Store::open(&path, &plan(), Writing::Thread).err().unwrap().to_string();
+        assert!(error.ends_with("expected a ledger of schema version 3, found 1"), "{error}");
     }
 }

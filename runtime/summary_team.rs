@@ -1,5 +1,6 @@
 //! What a team used, by agent and by role.
 
+use bincode::{Decode, Encode};
 use orcapack_actors::team::record::AgentFigures;
 use orcapack_actors::team::role::Role;
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,7 @@ const TITLE_CHARS_MAX: usize = 200;
 const MESSAGE_CHARS_MAX: usize = 1000;
 
 /// One agent of an attempt: a row of the ledger.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize, Deserialize)]
 pub struct AgentSummary {
     /// Of the rollout, 1 for the first.
     pub attempt: u64,
@@ -37,7 +38,7 @@ pub struct AgentSummary {
 }
 
 /// Of one agent, or a sum.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Encode, Decode, Serialize, Deserialize)]
 pub struct Spent {
     pub turns: u64,
     /// Those read from a cache included.

@@ -189,7 +189,7 @@ fn failures(summary: &RunSummary) -> Vec<String> {
 
 /// Text from outside without what a terminal would obey: controls, and marks that turn the
 /// direction of text.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let turns = ['\u{200e}'..='\u{200f}', '\u{202a}'..='\u{202e}', '\u{2066}'..='\u{2069}'];
     let obeyed = |c: char| c.is_control() || turns.iter().any(|range| range.contains(&c));
     text.chars().map(|c| if obeyed(c) { '\u{fffd}' } else { c }).collect()

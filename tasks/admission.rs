@@ -7,6 +7,8 @@
 
 use std::fmt;
 
+use bincode::{Decode, Encode};
+
 use crate::grading::is_pass;
 use crate::outcome::{FailureClass, Outcome};
 use crate::task::Task;
@@ -15,7 +17,18 @@ use crate::task::Task;
 pub const ORACLE_TRIALS: usize = 3;
 
 /// Who works on the task in a trial.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Encode,
+    Decode,
+    serde::Serialize,
+    serde::Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum TrialKind {
     /// Nobody.

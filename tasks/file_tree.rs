@@ -106,7 +106,7 @@ impl FileEntry {
 }
 
 /// A SHA-256 digest; printed as `sha256:` and 64 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, bincode::Encode, bincode::Decode)]
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {

@@ -17,6 +17,7 @@ mod dockerfile_lines;
 mod dockerfile_plan;
 mod dockerfile_words;
 pub mod file_tree;
+mod file_tree_wire;
 pub mod grading;
 pub mod outcome;
 pub mod pass_at_k;

@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use bincode::{Decode, Encode};
+
 /// The terminal record of an attempt. Exactly one of these per attempt, and one final one per
 /// rollout.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Encode, Decode, serde::Serialize, serde::Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Outcome {
     /// The verifier ran and gave a reward, 0 to 1 for the built-in grading rules.
@@ -26,7 +28,9 @@ impl Outcome {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum AgentFailure {
     /// The task's agent time limit ran out.
@@ -55,7 +59,18 @@ impl AgentFailure {
 
 /// Where an infrastructure failure arose. Each class has its own retry limit.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Encode,
+    Decode,
+    serde::Serialize,
+    serde::Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum FailureClass {

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bincode::{Decode, Encode};
+
 use crate::file_tree::{Digest, FileTree};
 
 /// One terminal task: instruction, environment, hidden tests, and where there is one, a solution.
 ///
 /// A task is whole once it exists: readers refuse what is missing, so nothing here is checked again
 /// later.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Encode, Decode)]
 pub struct Task {
     /// Unique in its data set: `org/name` in Harbor's manner, or the name of the task's folder.
     pub name: String,
@@ -35,7 +37,9 @@ pub struct Task {
     pub keep_processes: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
     Harbor,
@@ -44,7 +48,7 @@ pub enum Format {
 }
 
 /// The container that a task is solved in.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct EnvironmentSpec {
     pub image: ImageSource,
     pub build_timeout: Duration,
@@ -58,7 +62,7 @@ pub struct EnvironmentSpec {
     pub healthcheck: Option<Healthcheck>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum ImageSource {
     /// Build context; holds a `Dockerfile` at its root.
     Dockerfile(FileTree),
@@ -66,7 +70,7 @@ pub enum ImageSource {
     Prebuilt(String),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum NetworkPolicy {
     /// Loopback only.
     None,
@@ -74,7 +78,7 @@ pub enum NetworkPolicy {
 }
 
 /// Run until it exits with 0, before the agent starts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Healthcheck {
     pub command: String,
     pub interval: Duration,
@@ -84,7 +88,7 @@ pub struct Healthcheck {
     pub retries: u32,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Encode, Decode)]
 pub struct Step {
     pub name: String,
     pub instruction: String,
@@ -102,13 +106,13 @@ pub struct Step {
     pub artifacts: Vec<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct AgentSpec {
     pub timeout: Duration,
     pub user: Option<String>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Encode, Decode)]
 pub struct VerifierSpec {
     pub timeout: Duration,
     pub user: Option<String>,
@@ -123,7 +127,7 @@ pub struct VerifierSpec {
     pub collect: Vec<Collect>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Encode, Decode)]
 pub enum VerifierMode {
     /// In the agent's own container.
     Shared,
@@ -131,7 +135,7 @@ pub enum VerifierMode {
     Separate(Option<Box<EnvironmentSpec>>),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Collect {
     pub command: String,
     pub timeout: Duration,
@@ -139,7 +143,7 @@ pub struct Collect {
 }
 
 /// How the verifier's output becomes a reward.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum Grading {
     /// `/logs/verifier/reward.json`, else `/logs/verifier/reward.txt`.
     RewardFile,
@@ -148,13 +152,13 @@ pub enum Grading {
     Pytest { weights: BTreeMap<String, f64> },
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Encode, Decode)]
 pub struct Solution {
     pub files: FileTree,
     pub env: BTreeMap<String, String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum RewardStrategy {
     Mean,
     Final,

@@ -18,7 +18,7 @@ use orcapack::config::{EvalConfig, SandboxDriver};
 use orcapack::config_layers::Host;
 use orcapack::coordinator::RunEnd;
 use orcapack::metrics_log::{Metrics, Quantiles};
-use orcapack::node::Node;
+use orcapack::run::Run;
 use orcapack::sandboxes;
 use orcapack::store_rows::AttemptRow;
 use orcapack_actors::agent::Solver;
@@ -33,7 +33,7 @@ use orcapack_tasks::dataset::{self, LoadOptions};
 use orcapack_tasks::{Outcome, Task};
 use ractor::ActorCell;
 use random::Random;
-use support::{Ended, Run};
+use support::{Ended, Scenario};
 use team::{Answered, Scripted, explore_then_solve};
 
 fn slow() -> FakeDriver {
@@ -42,9 +42,9 @@ fn slow() -> FakeDriver {
 }
 
 /// 64 tasks, four rollouts each, all at once.
-fn crowd(dir: &Path, models: [Arc<dyn Model>; 3]) -> Run<'_> {
-    let run = Run::new(dir, 64, 4, 256);
-    Run { agent: Solver::Team, retries: 1000, models: Some(models), ..run }
+fn crowd(dir: &Path, models: [Arc<dyn Model>; 3]) -> Scenario<'_> {
+    let run = Scenario::new(dir, 64, 4, 256);
+    Scenario { agent: Solver::Team, retries: 1000, models: Some(models), ..run }
 }
 
 /// Every rollout graded once, and nothing lost on the way that was rewarded.
@@ -62,7 +62,7 @@ fn check(ended: &Ended, rollouts: usize, answered: &Answered) {
 }
 
 /// Kills this many actors while teams work: round by round one of each kind, chosen at random.
-async fn kill(node: &Node, kills: usize, every: Duration) {
+async fn kill(node: &Run, kills: usize, every: Duration) {
     let mut random = Random::seeded();
     let mut killed: BTreeMap<ActorKind, usize> = BTreeMap::new();
     let end = node.wait_end();
@@ -151,7 +151,7 @@ async fn real_teams_are_killed_into(sandbox: SandboxDriver) {
     let (models, answered) = Scripted::team(Arc::new(script), Duration::from_millis(200));
     let samples = u32::try_from(rollouts).unwrap().div_ceil(tasks.len() as u32);
     let rollouts = tasks.len() * samples as usize;
-    let run = Run {
+    let run = Scenario {
         tasks,
         samples,
         agent: Solver::Team,
@@ -159,7 +159,7 @@ async fn real_teams_are_killed_into(sandbox: SandboxDriver) {
         models: Some(models),
         starts: 2,
         label: format!("chaos-{}", std::process::id()),
-        ..Run::new(dir.path(), 0, 0, rollouts)
+        ..Scenario::new(dir.path(), 0, 0, rollouts)
     };
     let node = run.start_on(driver).await;
     kill(&node, kills, Duration::from_millis(500)).await;

@@ -6,12 +6,15 @@ mod support;
 use std::time::Duration;
 
 use orcapack::coordinator::RunEnd;
+use orcapack::run::Run;
+use orcapack::status::RunStatus;
 use orcapack_actors::agent::Solver;
 use orcapack_actors::fake::{FakeDriver, FakeTimes};
+use orcapack_actors::phase::Waiting;
 use orcapack_actors::sandbox::{SandboxError, Swept};
 use orcapack_tasks::admission::TrialKind;
 use orcapack_tasks::{FailureClass, Outcome};
-use support::{Ended, Run};
+use support::{Ended, Scenario};
 
 const ONE: Outcome = Outcome::Graded { reward: 1.0 };
 const ZERO: Outcome = Outcome::Graded { reward: 0.0 };
@@ -33,13 +36,20 @@ fn failed_attempts(ended: &Ended) -> Vec<FailureClass> {
     ended.attempts.iter().filter_map(|row| class(&row.outcome)).collect()
 }
 
+fn waiting(run: &Run) -> Vec<Waiting> {
+    let mut status = RunStatus::default();
+    run.read(&mut status);
+    status.waiting
+}
+
 #[tokio::test]
 async fn the_oracle_passes_nop_and_known_bad_do_not_and_nothing_is_left() {
     let wrong = TrialKind::KnownBad("wrong".into());
     let expectations = [(TrialKind::Oracle, ONE), (TrialKind::Nop, ZERO), (wrong, ZERO)];
     for (agent, expected) in expectations {
         let (dir, driver) = (tempfile::tempdir().unwrap(), FakeDriver::default());
-        let run = Run { agent: Solver::Trial(agent.clone()), ..Run::new(dir.path(), 5, 3, 4) };
+        let run =
+            Scenario { agent: Solver::Trial(agent.clone()), ..Scenario::new(dir.path(), 5, 3, 4) };
         let ended = run.to_end(&driver).await;
         assert_eq!(ended.end, RunEnd::Complete);
         assert_eq!(outcomes(&ended), vec![expected; 15], "{agent}");
@@ -50,7 +60,7 @@ async fn the_oracle_passes_nop_and_known_bad_do_not_and_nothing_is_left() {
 #[tokio::test]
 async fn ac2_killed_environments_are_retried_and_never_rewarded_with_zero() {
     let (dir, driver) = (tempfile::tempdir().unwrap(), slow());
-    let run = Run { retries: 20, ..Run::new(dir.path(), 16, 2, 16) };
+    let run = Scenario { retries: 20, ..Scenario::new(dir.path(), 16, 2, 16) };
     let node = run.start(&driver).await;
     let mut killed = 0;
     while killed < 12 {
@@ -69,18 +79,18 @@ async fn ac2_killed_environments_are_retried_and_never_rewarded_with_zero() {
 #[tokio::test]
 async fn an_engine_that_stops_is_waited_for_and_the_run_finishes() {
     let (dir, driver) = (tempfile::tempdir().unwrap(), slow());
-    let run = Run { retries: 50, ..Run::new(dir.path(), 8, 2, 8) };
+    let run = Scenario { retries: 50, ..Scenario::new(dir.path(), 8, 2, 8) };
     let node = run.start(&driver).await;
     while driver.live() == 0 {
         // The board is a set of counters that wake nobody: polled.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     driver.set_down(true);
-    while node.board.waiting().is_empty() {
+    while waiting(&node).is_empty() {
         // The board is a set of counters that wake nobody: polled.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    assert!(node.board.waiting()[0].what.contains("fake engine"));
+    assert!(waiting(&node)[0].what.contains("fake engine"));
     driver.set_down(false);
     let ended = run.finish(node).await;
     assert_eq!(outcomes(&ended), vec![ONE; 16]);
@@ -92,7 +102,7 @@ async fn ac2_a_class_over_its_limit_ends_the_rollout_without_a_reward() {
     let (dir, driver) = (tempfile::tempdir().unwrap(), FakeDriver::default());
     let oom = SandboxError::new(FailureClass::Oom, "out of memory");
     driver.fail_creations(vec![oom; 2]);
-    let run = Run { retries: 1, ..Run::new(dir.path(), 1, 1, 1) };
+    let run = Scenario { retries: 1, ..Scenario::new(dir.path(), 1, 1, 1) };
     let ended = run.to_end(&driver).await;
     assert_eq!(ended.end, RunEnd::Complete);
     assert_eq!(failed_attempts(&ended), [FailureClass::Oom; 2]);
@@ -102,12 +112,12 @@ async fn ac2_a_class_over_its_limit_ends_the_rollout_without_a_reward() {
 #[tokio::test]
 async fn a_drained_run_resumes_where_it_stopped_and_runs_nothing_twice() {
     let (dir, driver) = (tempfile::tempdir().unwrap(), slow());
-    let run = Run::new(dir.path(), 10, 4, 4);
+    let run = Scenario::new(dir.path(), 10, 4, 4);
     let node = run.start(&driver).await;
     // Into the run. Whatever has happened by then, what is checked must hold.
     tokio::time::sleep(Duration::from_millis(60)).await;
     node.drain();
-    node.kill_rollouts();
+    node.kill();
     let first = run.finish(node).await;
     assert_eq!(first.end, RunEnd::Drained);
     assert!(first.results.len() < 40);
@@ -122,7 +132,7 @@ async fn a_drained_run_resumes_where_it_stopped_and_runs_nothing_twice() {
 #[tokio::test]
 async fn the_time_ledger_of_every_attempt_adds_up_to_its_wall_time() {
     let (dir, driver) = (tempfile::tempdir().unwrap(), slow());
-    let ended = Run::new(dir.path(), 6, 2, 3).to_end(&driver).await;
+    let ended = Scenario::new(dir.path(), 6, 2, 3).to_end(&driver).await;
     for row in ended.attempts {
         let (wall, sum) = (row.wall.as_secs_f64(), row.phases.total().as_secs_f64());
         assert!(wall > 0.0 && (wall - sum).abs() <= 0.01 * wall, "{wall} s, phases {sum} s");

@@ -142,6 +142,7 @@ impl Stage {
         stage.tasks.spawn(async move {
             // A team that only thinks would not notice the loss of its environment.
             rollout(tokio::select! {
+                biased;
                 () = tokio::time::sleep_until(deadline + GRACE) => StageMessage::TimeOver,
                 error = workbench.lost() => StageMessage::EnvironmentLost(error),
             });

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use orcapack::config::RetryLimits;
 use orcapack::coordinator::{Rollout, RunEnd, Tally, Work};
+use orcapack::fleet::Fleet;
 use orcapack::ledger::Ledger;
-use orcapack::node::{Node, NodeConfig};
+use orcapack::node::NodeConfig;
 use orcapack::record::Folders;
-use orcapack::store::{PlannedRollout, Store};
+use orcapack::run::Run;
+use orcapack::store::{PlannedRollout, Store, Writing};
 use orcapack::store_rows::{AttemptRow, ResultRow};
 use orcapack::team_plan::TeamParts;
 use orcapack_actors::agent::Solver;
@@ -21,6 +23,7 @@ use orcapack_actors::sandbox::{Driver, Limits, Swept};
 use orcapack_actors::start_gate::StartGateConfig;
 use orcapack_actors::team::role::Role;
 use orcapack_actors::team::settings::TeamSettings;
+use orcapack_cluster::lease::Epoch;
 use orcapack_tasks::FileTree;
 use orcapack_tasks::admission::TrialKind;
 use orcapack_tasks::grading::Scheme;
@@ -85,7 +88,7 @@ pub fn task(name: &str) -> Task {
 }
 
 /// A run over fake sandboxes, with a real ledger in `dir`.
-pub struct Run<'a> {
+pub struct Scenario<'a> {
     pub dir: &'a Path,
     pub tasks: Vec<Arc<Task>>,
     pub samples: u32,
@@ -110,7 +113,7 @@ pub struct Ended {
     pub swept: Swept,
 }
 
-impl<'a> Run<'a> {
+impl<'a> Scenario<'a> {
     pub fn new(dir: &'a Path, tasks: usize, samples: u32, slots: usize) -> Self {
         let tasks = (0..tasks).map(|n| Arc::new(task(&format!("task-{n}")))).collect();
         Self {
@@ -127,11 +130,11 @@ impl<'a> Run<'a> {
         }
     }
 
-    pub async fn start(&self, driver: &FakeDriver) -> Node {
+    pub async fn start(&self, driver: &FakeDriver) -> Run {
         self.start_on(Arc::new(driver.clone())).await
     }
 
-    pub async fn start_on(&self, driver: Arc<dyn Driver>) -> Node {
+    pub async fn start_on(&self, driver: Arc<dyn Driver>) -> Run {
         let (mut rollouts, mut planned) = (Vec::new(), Vec::new());
         for _ in 0..self.samples {
             for (group, task) in (0..).zip(&self.tasks) {
@@ -144,16 +147,17 @@ impl<'a> Run<'a> {
                 });
             }
         }
-        let opened = Store::open(&self.db(), &planned).expect("the ledger opens");
+        let opened = Store::open(&self.db(), &planned, Writing::Thread).expect("the ledger opens");
         let limits = RetryLimits::same(self.retries);
         let mut ledger = Ledger::new(planned.iter().map(|p| p.group).collect(), limits);
-        let records = ledger.resume(&opened.past);
+        let orphans = ledger.resume(&opened.past);
         let work = Work {
             rollouts,
-            slots: self.slots,
+            concurrent_max: self.slots,
             store: opened.store,
             ledger,
-            interrupted: records,
+            fleet: Fleet::local(Epoch(opened.incarnation)),
+            orphans,
             folders: self.records.map(folders),
             tally: Arc::new(Tally::default()),
         };
@@ -174,13 +178,15 @@ impl<'a> Run<'a> {
             scheme: Scheme::Binary,
             team: self.models.clone().map(team),
             run: self.label.clone(),
-            node: "node".into(),
+            node: "local".into(),
             incarnation: opened.incarnation,
+            keep_files: self.records.is_some(),
+            started: None,
         };
-        Node::start(driver, config, work).await.expect("the node starts")
+        Run::start(driver, config, work).await.expect("the node starts")
     }
 
-    pub async fn finish(&self, node: Node) -> Ended {
+    pub async fn finish(&self, node: Run) -> Ended {
         let end = node.wait_end().await;
         let swept = node.stop().await.expect("the engine answers");
         self.ended(end, swept)
@@ -232,5 +238,5 @@ fn folders(records: &Path) -> Folders {
         std::fs::create_dir_all(&folder).expect("the scenario's folder can be written");
         folder
     };
-    Folders { run: "test".into(), trajectories: folder("trajectories"), logs: folder("logs") }
+    Folders { trajectories: folder("trajectories"), logs: folder("logs") }
 }

@@ -26,6 +26,7 @@ fn every_dependency_is_used() {
     for (path, folders) in [
         ("tasks/Cargo.toml", &["tasks"][..]),
         ("actors/Cargo.toml", &["actors"]),
+        ("cluster/Cargo.toml", &["cluster"]),
         ("Cargo.toml", &["runtime", "tests", "benches"]),
     ] {
         let manifest = manifest(path);

@@ -1,0 +1,177 @@
+//! Envoys: the coordinator's side of the links to its nodes.
+//!
+//! There is one for each node of the cluster, for as long as the run lasts. It spawns the remote
+//! actor `run` there, tells the coordinator that the node has come, carries what both say, and
+//! tries again when the link is gone. It decides nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use orcapack_cluster::address::{Incarnation, NodeId};
+use orcapack_cluster::codec;
+use orcapack_cluster::mesh::Mesh;
+use orcapack_cluster::remote::{Class, Port, Received};
+use orcapack_tasks::Task;
+use tokio::task::JoinSet;
+
+use crate::cluster_board::ClusterBoard;
+use crate::coordinator::{Coordinator, NodeEvent};
+use crate::outbox::Outbox;
+use crate::wire::{Attach, FromNode, RUN, ToNode, Welcome};
+use crate::worker::Worker;
+
+/// From asking a node to its answer.
+const ATTACH_LIMIT: Duration = Duration::from_secs(10);
+/// Between two tries at a node that is not there.
+const TRY_AGAIN: Duration = Duration::from_millis(500);
+
+/// What all envoys of a run share.
+pub struct Errand {
+    pub mesh: Mesh,
+    pub coordinator: Coordinator,
+    pub attach: Attach,
+    /// By their numbers in the run.
+    pub tasks: Vec<Arc<Task>>,
+    pub board: Arc<ClusterBoard>,
+    /// The run is over: who has come home stays.
+    pub over: AtomicBool,
+}
+
+/// The envoys to all nodes. Dropping it ends them, and with them what they spawned.
+pub struct Envoys {
+    errand: Arc<Errand>,
+    by_node: BTreeMap<NodeId, JoinSet<()>>,
+}
+
+impl Envoys {
+    pub fn new(errand: Errand) -> Self {
+        Self { errand: Arc::new(errand), by_node: BTreeMap::new() }
+    }
+
+    /// Sends one to each of these nodes to which there is none yet.
+    pub fn send_to(&mut self, nodes: impl IntoIterator<Item = NodeId>) {
+        for node in nodes {
+            let errand = self.errand.clone();
+            self.by_node.entry(node.clone()).or_insert_with(|| {
+                let mut task = JoinSet::new();
+                task.spawn(async move { errand.serve(&node).await });
+                task
+            });
+        }
+    }
+
+    /// The run is over: no node is gone to again.
+    pub fn over(&self) {
+        self.errand.over.store(true, Ordering::Relaxed);
+    }
+
+    pub fn board(&self) -> &ClusterBoard {
+        &self.errand.board
+    }
+
+    pub fn mesh(&self) -> &Mesh {
+        &self.errand.mesh
+    }
+}
+
+/// Why an envoy is without its node.
+struct NotThere(String);
+
+impl Errand {
+    async fn serve(&self, node: &NodeId) {
+        loop {
+            let (incarnation, why) = self.visit(node).await;
+            self.board.waits(node, why.0);
+            if let Some(incarnation) = incarnation {
+                self.coordinator.tell(node, NodeEvent::Lost { incarnation });
+            }
+            if self.over.load(Ordering::Relaxed) {
+                return;
+            }
+            tokio::time::sleep(TRY_AGAIN).await;
+        }
+    }
+
+    /// From the attaching to the end of the link. With the incarnation, if the node had come.
+    async fn visit(&self, node: &NodeId) -> (Option<Incarnation>, NotThere) {
+        let not_there = |why: String| (None, NotThere(why));
+        let args = match codec::encode(&self.attach, Class::Control.bytes_max()) {
+            Ok(args) => args,
+            Err(error) => return not_there(format!("the run's configuration: {error}")),
+        };
+        let mut port = match self.mesh.spawn(node, RUN, args, ATTACH_LIMIT).await {
+            Ok((_, port)) => port,
+            Err(error) => return not_there(error.to_string()),
+        };
+        let welcome = match tokio::time::timeout(ATTACH_LIMIT, next(&mut port)).await {
+            Ok(Ok(FromNode::Welcome(welcome))) => welcome,
+            Ok(Ok(FromNode::Refused(why))) => return not_there(why),
+            Ok(Ok(_)) => return not_there("it does not keep to the protocol".to_owned()),
+            Ok(Err(why)) => return (None, why),
+            Err(_) => return not_there(format!("no answer in {ATTACH_LIMIT:?}")),
+        };
+        let incarnation = welcome.incarnation;
+        self.board.is_there(node);
+        (Some(incarnation), self.attend(node, port, welcome).await)
+    }
+
+    async fn attend(&self, node: &NodeId, mut port: Port, welcome: Welcome) -> NotThere {
+        // Its end is the end of whatever is still to be sent.
+        let mut pump = JoinSet::new();
+        let outbox = Outbox::new(port.sender(), &mut pump);
+        let incarnation = welcome.incarnation;
+        self.board.load(node, welcome.load.clone());
+        let worker = Worker::Remote(outbox.clone());
+        self.coordinator.tell(node, NodeEvent::Attached(welcome, worker));
+        loop {
+            let message = tokio::select! {
+                biased;
+                message = next(&mut port) => message,
+                // Without it nothing more is sent.
+                _ = pump.join_next() => return NotThere("it takes no more messages".to_owned()),
+            };
+            let event = match message {
+                Ok(FromNode::Beat { beat, load }) => {
+                    self.board.load(node, load.clone());
+                    outbox.send(&ToNode::Progress(self.board.progress()));
+                    NodeEvent::Beat { incarnation, beat, load }
+                }
+                Ok(FromNode::WantTask { task }) => {
+                    self.bring(task, &outbox);
+                    continue;
+                }
+                Ok(FromNode::Started { fence }) => NodeEvent::Started { fence },
+                Ok(FromNode::Record(record)) => NodeEvent::Record(record),
+                Ok(FromNode::Leaving) => NodeEvent::Left,
+                Ok(FromNode::Welcome(_) | FromNode::Refused(_)) => {
+                    return NotThere("it does not keep to the protocol".to_owned());
+                }
+                Err(why) => return why,
+            };
+            self.coordinator.tell(node, event);
+        }
+    }
+
+    fn bring(&self, task: u32, outbox: &Outbox) {
+        let whole = self.tasks.get(task as usize).map(|whole| Box::new((**whole).clone()));
+        let Some(whole) = whole else {
+            outbox.send(&ToNode::NoTask { task, why: "there is no such task".to_owned() });
+            return;
+        };
+        match codec::encode(&ToNode::Task { task, whole }, Class::Bulk.bytes_max()) {
+            Ok(bytes) => outbox.send_encoded(Class::Bulk, bytes),
+            Err(error) => outbox.send(&ToNode::NoTask { task, why: error.to_string() }),
+        }
+    }
+}
+
+async fn next(port: &mut Port) -> Result<FromNode, NotThere> {
+    match port.receive().await {
+        Received::Message(class, bytes) => {
+            codec::decode(&bytes, class.bytes_max()).map_err(|error| NotThere(error.to_string()))
+        }
+        Received::Down(reason) => Err(NotThere(reason.to_string())),
+    }
+}
