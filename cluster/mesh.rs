@@ -1,19 +1,19 @@
 //! The mesh: this process's links to all of its peers.
 //!
 //! ```text
-//! Mesh                     knows the peers, and who they were last; decides who replaces whom
-//! └─ Peer                  one for each peer at a time: from a dial, or a call, to the session's end
-//!      └─ remote actors    that this node hosts for the peer
+//! Mesh                   knows the peers, and who they were last; decides who replaces whom
+//! └─ Peer                one for each peer at a time: from a dial or a call to the session's end
+//!      └─ remote actors  that this node hosts for the peer
 //! ```
 //! In go the peers' addresses ([`Mesh::set_peers`]) and what peers may spawn here
 //! ([`Kinds`]). Out come [`MeshEvent`]s, and [ports](Port) to actors on peers ([`Mesh::spawn`]).
 //!
-//! - **MS-1** With each peer there is at most one session, and of its two connections both belong to
+//! - **MS-1** With each peer there is at most one session, and its two connections both belong to
 //!   it. A session begins when all of the one before it has ended.
-//! - **MS-2** Of two processes with one identity the newer has the session, and the older learns that
-//!   it is fenced, by whomever it talks to.
-//! - **MS-3** Events of a peer are told in order, `Up` and `Down` in turns, and their reader may be as
-//!   slow as it likes: see [`mesh_events`](crate::mesh_events).
+//! - **MS-2** Of two processes with one identity the newer has the session, and the older learns
+//!   that it is fenced, by whomever it talks to.
+//! - **MS-3** Events of a peer are told in order, `Up` and `Down` in turns, and their reader may be
+//!   as slow as it likes: see `mesh_events.rs`.
 //! - **MS-4** Whatever a peer sends ends its own connections at worst.
 //!
 //! The end of a peer's actor, in any way, is followed by a redial with back-off where we are the

@@ -37,7 +37,7 @@ pub(crate) enum Net {
         faults: Mutex<BTreeMap<u8, Arc<Fault>>>,
     },
     /// Real QUIC and TLS, over a network that is simulated.
-    Quic { network: SimNetwork, authority: TestAuthority },
+    Quic { network: SimNetwork, authority: Box<TestAuthority> },
 }
 
 /// Makes tests of scenarios, over each kind of network.
@@ -115,7 +115,7 @@ impl Net {
 
     pub(crate) fn quic(seed: u64) -> Self {
         let network = SimNetwork::new(seed, SimFaults::default());
-        Self::Quic { network, authority: TestAuthority::default() }
+        Self::Quic { network, authority: Box::default() }
     }
 
     /// Another, of the same kind.
