@@ -61,7 +61,6 @@ mod tcp_head;
 mod tcp_link;
 
 pub mod lease;
-pub mod membership;
 pub mod mesh;
 mod mesh_actor;
 mod mesh_calls;
