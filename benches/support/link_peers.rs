@@ -369,8 +369,6 @@ pub enum Message {
     Cast(Vec<u8>),
 }
 
-impl ractor::Message for Message {}
-
 struct Echo;
 
 impl Actor for Echo {
