@@ -83,7 +83,7 @@ impl ClusterSite {
                         Some(MeshEvent::Fenced) => {
                             tracing::error!("a newer process has this coordinator's identity");
                         }
-                        Some(event) => tracing::info!(?event, "a node"),
+                        Some(_) => {}
                         None => return,
                     },
                     () = tokio::time::sleep(LOOK_UP_EVERY) => {

@@ -14,7 +14,7 @@ use orcapack_cluster::address::{NodeId, PeerIdentity, Role};
 use orcapack_cluster::identity::Identity;
 use orcapack_cluster::link::{CloseReason, Link, Purpose};
 use orcapack_cluster::mesh::{Mesh, MeshConfig, MeshEvent, PeerState, PeerView};
-use orcapack_cluster::remote::{DownReason, Kinds};
+use orcapack_cluster::remote::Kinds;
 use orcapack_cluster::renewal::Renewal;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -140,7 +140,8 @@ async fn until_end(
                     let message = "a newer process has this node's identity".to_owned();
                     return Err(Failure::new(Exit::Fenced, message));
                 }
-                Some(event) => log(&event),
+                // The mesh has logged it.
+                Some(_) => {}
             },
             _ = look.tick() => {
                 let Some(view) = desk.host.view().await else {
@@ -154,19 +155,6 @@ async fn until_end(
                 }
             }
         }
-    }
-}
-
-fn log(event: &MeshEvent) {
-    match event {
-        MeshEvent::Up { peer, incarnation } => tracing::info!(%peer, %incarnation, "a peer is up"),
-        MeshEvent::Suspect { node } => tracing::warn!(%node, "a peer says nothing"),
-        MeshEvent::Heard { node } => tracing::info!(%node, "a peer is heard again"),
-        MeshEvent::Down { node, reason: DownReason::Left, .. } => {
-            tracing::info!(%node, "a peer has left");
-        }
-        MeshEvent::Down { node, reason, .. } => tracing::warn!(%node, %reason, "a peer is down"),
-        MeshEvent::Fenced => {}
     }
 }
 
