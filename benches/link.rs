@@ -60,8 +60,11 @@ fn main() {
     println!("\nload average after: {}", load_average());
 }
 
-/// What is measured, in the order of a sample, whether less is better, and how it is shown.
-const ROWS: [(&str, bool, fn(f64) -> String); 7] = [
+/// What is measured, whether less is better, and how it is shown.
+type Row = (&'static str, bool, fn(f64) -> String);
+
+/// In the order of a sample.
+const ROWS: [Row; 7] = [
     ("call of 100 B, median us", true, |it| format!("{it:.1}")),
     ("call of 100 B, p99 us", true, |it| format!("{it:.0}")),
     ("calls/s, 64 in flight", false, |it| format!("{it:.0}")),
