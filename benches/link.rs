@@ -2,8 +2,8 @@
 //! TCP with nothing around it, and an actor in the same process.
 //!
 //! Both sides are in one process, over loopback. Samples are processes of their own and ways are
-//! interleaved; of several rounds the best counts, as in `rollouts.rs`, but for the memory, of which
-//! the most does. About a minute.
+//! interleaved; of several rounds the best counts, as in `rollouts.rs`, but of memory the most. About
+//! a minute.
 //!
 //! `cargo bench --bench link`
 
@@ -60,11 +60,10 @@ fn main() {
     println!("\nload average after: {}", load_average());
 }
 
-/// What is measured, whether less is better, and how it is shown.
-type Row = (&'static str, bool, fn(f64) -> String);
+type Shown = fn(f64) -> String;
 
-/// In the order of a sample.
-const ROWS: [Row; 7] = [
+/// What is measured, in the order of a sample, whether less is better, and how it is shown.
+const ROWS: [(&str, bool, Shown); 7] = [
     ("call of 100 B, median us", true, |it| format!("{it:.1}")),
     ("call of 100 B, p99 us", true, |it| format!("{it:.0}")),
     ("calls/s, 64 in flight", false, |it| format!("{it:.0}")),

@@ -1,10 +1,10 @@
-//! A node's identity on disk: `node.key` (mode 0600), `node.pem`, `ca.pem`, and `crl.pem` where there
-//! is one.
+//! A node's identity on disk: `node.key` (mode 0600), `node.pem`, `ca.pem`, and `crl.pem` where
+//! there is one.
 //!
 //! A key and its certificate are two files, and must change together. The new key is first written
 //! as `node.key.next`; then the new certificate takes the place of the old one, which decides; then
-//! the key follows. After a crash in between, [`Folder::read`] finishes or undoes it, by whether the
-//! certificate is of the next key.
+//! the key follows. After a crash in between, [`Folder::read`] finishes or undoes it, by whether
+//! the certificate is of the next key.
 
 use std::path::{Path, PathBuf};
 

@@ -110,7 +110,7 @@ pub(crate) async fn reach(
     Ok(link(connection, peer, purpose, shared))
 }
 
-fn chain(connection: &quinn::Connection) -> Option<Vec<CertificateDer<'static>>> {
+pub(crate) fn chain(connection: &quinn::Connection) -> Option<Vec<CertificateDer<'static>>> {
     connection.peer_identity()?.downcast().ok().map(|chain| *chain)
 }
 
@@ -120,6 +120,6 @@ fn link(
     purpose: Purpose,
     shared: &Shared,
 ) -> QuicLink {
-    let all_closed = shared.all_closed.clone();
-    QuicLink { connection, peer, purpose, closed: OnceLock::new(), all_closed }
+    let (credentials, all_closed) = (shared.credentials.clone(), shared.all_closed.clone());
+    QuicLink { connection, peer, purpose, credentials, closed: OnceLock::new(), all_closed }
 }

@@ -26,6 +26,8 @@ use crate::team_plan::Variables;
 
 /// Where a node listens if the file says nothing, and `address` no port.
 pub const PORT: u16 = 7400;
+/// Where the authority listens, if `cluster.authority` names no port.
+pub const AUTHORITY_PORT: u16 = 7401;
 pub const LEASE: Duration = Duration::from_secs(5);
 /// What runs when a node is stopped gets this long.
 pub const DRAIN: Duration = Duration::from_secs(60);
@@ -45,6 +47,8 @@ pub struct ClusterConfig {
     pub name: String,
     /// The folder of the authority, where this machine has it. Absolute.
     pub pki: PathBuf,
+    /// Where `orcapack cluster serve` runs, which lets nodes join.
+    pub authority: Option<HostPort>,
     /// The folder of the nodes' states. Absolute.
     pub state_dir: PathBuf,
     pub port: u16,

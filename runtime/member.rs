@@ -30,11 +30,7 @@ pub const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIE
 ///
 /// # Errors
 /// There is none, or something is wrong with it; the message says what to do.
-pub fn identity(
-    config: &ClusterConfig,
-    name: &str,
-    role: Role,
-) -> Result<Arc<Identity>, Failure> {
+pub fn identity(config: &ClusterConfig, name: &str, role: Role) -> Result<Arc<Identity>, Failure> {
     let id: NodeId = name.parse().map_err(|error| Failure::internal(format!("{error}")))?;
     let folder = config.state_of(&id);
     if !folder.join("node.pem").exists() {
@@ -73,8 +69,8 @@ pub fn transport(
     credentials: Arc<dyn Credentials>,
 ) -> Result<Arc<dyn Transport>, Failure> {
     let transport = QuicTransport::bind(QuicConfig::new(listen, reset_key), credentials);
-    let transport = transport
-        .map_err(|error| Failure::new(Exit::Unreachable, format!("{listen}: {error}")))?;
+    let transport =
+        transport.map_err(|error| Failure::new(Exit::Unreachable, format!("{listen}: {error}")))?;
     Ok(Arc::new(transport))
 }
 
@@ -82,7 +78,11 @@ pub fn transport(
 ///
 /// # Errors
 /// As for [`identity`], or no port can be had.
-pub fn caller(config: &ClusterConfig, name: &str, role: Role) -> Result<Arc<dyn Transport>, Failure> {
+pub fn caller(
+    config: &ClusterConfig,
+    name: &str,
+    role: Role,
+) -> Result<Arc<dyn Transport>, Failure> {
     let identity = identity(config, name, role)?;
     transport(ANYWHERE, ResetKey::new(random()?), identity)
 }
@@ -119,7 +119,9 @@ pub async fn peers(config: &ClusterConfig, me: &NodeId) -> Vec<PeerAddress> {
     known.map(|(node, at)| PeerAddress { node, role: Role::Worker, at }).collect()
 }
 
-fn random<const N: usize>() -> Result<[u8; N], Failure> {
+/// # Errors
+/// The system has none.
+pub fn random<const N: usize>() -> Result<[u8; N], Failure> {
     use std::io::Read as _;
     let mut bytes = [0; N];
     let source = Path::new("/dev/urandom");

@@ -6,15 +6,16 @@
 //! Guests ── calls: status, drain, ...
 //! ```
 
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
+use orcapack_actors::phase::Phase;
 use orcapack_cluster::address::{NodeId, PeerIdentity, Role};
-use orcapack_cluster::credentials::Credentials;
 use orcapack_cluster::identity::Identity;
 use orcapack_cluster::link::{CloseReason, Link, Purpose};
-use orcapack_cluster::mesh::{Mesh, MeshConfig, MeshEvent, PeerState};
+use orcapack_cluster::mesh::{Mesh, MeshConfig, MeshEvent, PeerState, PeerView};
 use orcapack_cluster::remote::{DownReason, Kinds};
+use orcapack_cluster::renewal::Renewal;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -26,7 +27,6 @@ use crate::cluster_status::{LinkState, NodeStatus, PeerRow, RunView, WaitingRow,
 use crate::config::EvalConfig;
 use crate::config_layers::Host;
 use crate::exit::{Exit, Failure};
-use crate::host_usage::rss_bytes;
 use crate::join_command;
 use crate::member::{self, OPERATOR};
 use crate::node_kinds;
@@ -34,7 +34,7 @@ use crate::node_run::NodeRun;
 use crate::node_state::NodeState;
 use crate::run_host::{HostConfig, RunHost};
 use crate::signals::Signals;
-use crate::{sandboxes, telemetry};
+use crate::{memory, sandboxes, telemetry};
 
 /// Between two looks at whether a drained node has come to its end.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -86,8 +86,7 @@ pub async fn run(
     let mesh_config = member::mesh_config(&config, &identity, &state, true).await?;
     let mesh_config = MeshConfig { guests: Some(guests), ..mesh_config };
     let kinds = node_kinds::runs(Kinds::default(), run_host.clone());
-    let (mesh, events) =
-        Mesh::start(mesh_config, transport, kinds, None).await.map_err(started)?;
+    let (mesh, events) = Mesh::start(mesh_config, transport, kinds, None).await.map_err(started)?;
     tracing::info!(
         node = %node.id, incarnation = %state.incarnation, listen = %node.listen,
         slots = node.slots, sandbox, "the node is up"
@@ -101,7 +100,7 @@ pub async fn run(
         mesh,
         state,
         started: SystemTime::now(),
-        renewal: std::sync::Mutex::new(None),
+        renewal: Mutex::new(None),
     });
     let mut tasks = JoinSet::new();
     tasks.spawn(answer_guests(desk.clone(), arriving));
@@ -216,7 +215,7 @@ struct NodeDesk {
     state: NodeState,
     started: SystemTime,
     /// A new key, whose certificate an operator has gone to fetch.
-    renewal: std::sync::Mutex<Option<orcapack_cluster::renewal::Renewal>>,
+    renewal: Mutex<Option<Renewal>>,
 }
 
 impl Desk for NodeDesk {
@@ -239,7 +238,7 @@ impl Desk for NodeDesk {
                 Ok(_) => Answer::Done,
                 Err(error) => Answer::Refused(error.to_string()),
             },
-            Question::Rotate => match orcapack_cluster::renewal::Renewal::new() {
+            Question::Rotate => match Renewal::new() {
                 Ok(renewal) => {
                     let request = renewal.request().to_vec();
                     self.put_renewal(Some(renewal));
@@ -260,11 +259,8 @@ impl Desk for NodeDesk {
 }
 
 impl NodeDesk {
-    fn put_renewal(
-        &self,
-        next: Option<orcapack_cluster::renewal::Renewal>,
-    ) -> Option<orcapack_cluster::renewal::Renewal> {
-        let mut renewal = self.renewal.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    fn put_renewal(&self, next: Option<Renewal>) -> Option<Renewal> {
+        let mut renewal = self.renewal.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut renewal, next)
     }
 
@@ -279,10 +275,10 @@ impl NodeDesk {
             since_unix_ms: unix_ms(self.started),
             slots: self.node.slots,
             draining: view.draining,
-            rss_bytes: rss_bytes(),
+            rss_bytes: memory::resident_bytes(),
             environments: load.environments,
             attempts_by_phase: load.in_phase,
-            start_queue: load.in_phase[orcapack_actors::phase::Phase::Queue as usize],
+            start_queue: load.in_phase[Phase::Queue as usize],
             waiting: load
                 .waiting
                 .into_iter()
@@ -307,13 +303,13 @@ impl NodeDesk {
     }
 
     fn peers(&self) -> Vec<PeerRow> {
-        let now = Instant::now();
-        let row = |peer: orcapack_cluster::mesh::PeerView| PeerRow {
+        let now = tokio::time::Instant::now();
+        let row = |peer: PeerView| PeerRow {
             node: peer.node,
             state: match peer.state {
-                PeerState::Up => LinkState::Alive,
+                PeerState::Up => LinkState::Up,
                 PeerState::Suspect => LinkState::Suspect,
-                PeerState::Down => LinkState::Dead,
+                PeerState::Down => LinkState::Down,
             },
             round_trip_us: peer.round_trip.map(|time| time.as_micros() as u64),
             since_unix_ms: unix_ms(SystemTime::now() - now.saturating_duration_since(peer.since)),

@@ -1,0 +1,80 @@
+//! The mesh on real sockets, with threads.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::address::{Incarnation, Role};
+use crate::fixture::TestAuthority;
+use crate::link::Transport;
+use crate::mesh::*;
+use crate::mesh_fixture_tests::id;
+use crate::quic::{QuicConfig, QuicTransport, ResetKey};
+
+const SOON: Duration = Duration::from_secs(60);
+
+async fn start(
+    authority: &TestAuthority,
+    index: u8,
+    peers: Vec<PeerAddress>,
+) -> (Mesh, mpsc::Receiver<MeshEvent>, SocketAddr) {
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let config = QuicConfig::new(listen, ResetKey::new([index; ResetKey::BYTES]));
+    let credentials = authority.issue(id(index).as_str(), Role::Worker);
+    let transport = Arc::new(QuicTransport::bind(config, credentials).unwrap());
+    let at = transport.local_addr();
+    let config = MeshConfig {
+        me: id(index),
+        role: Role::Worker,
+        cluster: "c".to_owned(),
+        incarnation: Incarnation(1),
+        peers,
+        listens: true,
+        admits: Admits::Certified,
+        seed: u64::from(index),
+        guests: None,
+    };
+    let kinds = Kinds::default().on("echo", &Role::ALL, |mut spawned: Spawned| async move {
+        while let Received::Message(class, message) = spawned.port.receive().await {
+            spawned.port.send(class, message).await.map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    });
+    let (mesh, events) = Mesh::start(config, transport, kinds, None).await.unwrap();
+    (mesh, events, at)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn actors_on_real_sockets_come_and_go_from_many_threads() {
+    let authority = TestAuthority::default();
+    let (one, _events, at) = start(&authority, 0, Vec::new()).await;
+    let peer = PeerAddress { node: id(0), role: Role::Worker, at };
+    let (two, mut events, _) = start(&authority, 1, vec![peer]).await;
+    assert!(matches!(timeout(SOON, events.recv()).await, Ok(Some(MeshEvent::Up { .. }))));
+    let mut talks = JoinSet::new();
+    for talk in 0..16_usize {
+        let mesh = two.clone();
+        talks.spawn(async move {
+            for round in 0..20 {
+                let (_, mut port) = mesh.spawn(&id(0), "echo", Vec::new(), SOON).await.unwrap();
+                let class = Class::ALL[(talk + round) % 3];
+                let long = if class == Class::Bulk && talk < 4 { 1 << 20 } else { 100 };
+                let message = vec![talk as u8; long];
+                port.send(class, message.clone()).await.unwrap();
+                let back = timeout(SOON, port.receive()).await.unwrap();
+                assert_eq!(back, Received::Message(class, message));
+            }
+        });
+    }
+    while let Some(talked) = talks.join_next().await {
+        talked.unwrap();
+    }
+    one.stop().await;
+    let down = timeout(SOON, events.recv()).await.unwrap();
+    assert!(matches!(down, Some(MeshEvent::Down { reason: DownReason::Left, .. })), "{down:?}");
+    two.stop().await;
+}
