@@ -56,6 +56,7 @@ mod quic_error;
 mod quic_link;
 #[cfg(any(test, feature = "sim"))]
 pub mod quic_sim;
+pub mod split;
 pub mod tcp;
 mod tcp_head;
 mod tcp_link;
