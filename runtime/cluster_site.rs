@@ -17,10 +17,10 @@ use crate::coordinator::Work;
 use crate::exit::Failure;
 use crate::fleet::{Fleet, FleetConfig};
 use crate::member::{self, ANYWHERE, COORDINATOR};
-use crate::node_run;
 use crate::node_state::NodeState;
 use crate::run::Run;
 use crate::wire::Attach;
+use crate::{node_run, revocations};
 
 /// Starts in a row that fail before a node is left in peace for a while.
 const BREAKER: BreakerConfig = BreakerConfig {
@@ -69,10 +69,14 @@ impl ClusterSite {
         let key = state.reset_key.clone();
         let transport = member::transport(ANYWHERE, key, identity.clone())?;
         let mesh_config = member::mesh_config(&cluster, &identity, &state, false).await?;
-        let started = Mesh::start(mesh_config, transport, Kinds::default(), None).await;
+        let started = Mesh::start(mesh_config, transport.clone(), Kinds::default(), None).await;
         let (mesh, mut events) = started.map_err(|error| internal(&error))?;
         let mut beside = JoinSet::new();
         let (looking, me) = (mesh.clone(), identity.names().node.clone());
+        let (follower, file, mine) = (mesh.clone(), cluster.clone(), identity.clone());
+        beside.spawn(async move {
+            revocations::follow(&file, &mine, &follower, &transport).await;
+        });
         beside.spawn(async move {
             // For as long as it coordinates: nobody else may be it.
             let _state = state;

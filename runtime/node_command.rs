@@ -34,7 +34,7 @@ use crate::node_run::NodeRun;
 use crate::node_state::NodeState;
 use crate::run_host::{HostConfig, RunHost};
 use crate::signals::Signals;
-use crate::{memory, sandboxes, telemetry};
+use crate::{memory, revocations, sandboxes, telemetry};
 
 /// Between two looks at whether a drained node has come to its end.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -57,8 +57,11 @@ pub async fn run(
     let mut signals = Signals::listen()?;
     telemetry::start_logs(None, 1).map_err(|error| Failure::internal(error.to_string()))?;
     join_command::join_if_new(&config, &node, args, host).await?;
+    let folder = member::folder(&config, &node.id, Role::Worker)?;
+    // Before anything in it is changed: another process may live by it.
+    let state = NodeState::take(&folder)?;
+    join_command::join_again(&config, &node, args, host).await?;
     let identity = member::identity(&config, node.id.as_str(), Role::Worker)?;
-    let state = NodeState::take(&config.state_of(&node.id))?;
     let mut sandbox = EvalConfig::defaults(host.cpus, node.cache_dir.clone()).sandbox;
     sandbox.driver = node.sandbox;
     let driver = sandboxes::choose(&sandbox).await?;
@@ -86,7 +89,8 @@ pub async fn run(
     let mesh_config = member::mesh_config(&config, &identity, &state, true).await?;
     let mesh_config = MeshConfig { guests: Some(guests), ..mesh_config };
     let kinds = node_kinds::runs(Kinds::default(), run_host.clone());
-    let (mesh, events) = Mesh::start(mesh_config, transport, kinds, None).await.map_err(started)?;
+    let (mesh, events) =
+        Mesh::start(mesh_config, transport.clone(), kinds, None).await.map_err(started)?;
     tracing::info!(
         node = %node.id, incarnation = %state.incarnation, listen = %node.listen,
         slots = node.slots, sandbox, "the node is up"
@@ -105,6 +109,11 @@ pub async fn run(
     let mut tasks = JoinSet::new();
     tasks.spawn(answer_guests(desk.clone(), arriving));
     tasks.spawn(follow(desk.clone()));
+    let (follower, asks) = (desk.clone(), transport);
+    tasks.spawn(async move {
+        let NodeDesk { config, identity, mesh, .. } = &*follower;
+        revocations::follow(config, identity, mesh, &asks).await;
+    });
     let exit = until_end(&desk, &mut signals, events, drain).await;
     tasks.shutdown().await;
     desk.host.leave().await;
@@ -158,24 +167,15 @@ async fn until_end(
     }
 }
 
-/// Keeps the mesh's picture of its peers: their addresses, and whom not to trust any more.
+/// Keeps the addresses of the peers, and the own certificate, from growing old.
 async fn follow(desk: Arc<NodeDesk>) {
     let mut look_up = tokio::time::interval(LOOK_UP_EVERY);
-    let mut revocations = desk.identity.crl_changes();
     loop {
-        tokio::select! {
-            biased;
-            changed = revocations.changed() => match changed {
-                Ok(()) => desk.mesh.close_revoked(),
-                Err(_) => return,
-            },
-            _ = look_up.tick() => {
-                let peers = member::peers(&desk.config, &desk.node.id).await;
-                desk.mesh.set_peers(peers);
-                if let Err(error) = join_command::renew_if_due(&desk.config, &desk.identity).await {
-                    tracing::warn!(error, "the certificate was not renewed");
-                }
-            }
+        look_up.tick().await;
+        let peers = member::peers(&desk.config, &desk.node.id).await;
+        desk.mesh.set_peers(peers);
+        if let Err(error) = join_command::renew_if_due(&desk.config, &desk.identity).await {
+            tracing::warn!(error, "the certificate was not renewed");
         }
     }
 }
@@ -226,6 +226,9 @@ impl Desk for NodeDesk {
                 Ok(_) => Answer::Done,
                 Err(error) => Answer::Refused(error.to_string()),
             },
+            Question::RevocationsAfter(number) => {
+                Answer::Bytes(revocations::after(&self.identity, number))
+            }
             Question::Rotate => match Renewal::new() {
                 Ok(renewal) => {
                     let request = renewal.request().to_vec();
