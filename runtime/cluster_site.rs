@@ -66,8 +66,7 @@ impl ClusterSite {
         let Self { config: cluster, identity, state } = self;
         let internal = |error: &dyn std::fmt::Display| Failure::internal(error.to_string());
         let text = node_run::for_nodes(config).map_err(|error| internal(&error))?;
-        let key = state.reset_key.clone();
-        let transport = member::transport(ANYWHERE, key, identity.clone())?;
+        let transport = member::mesh_transport(&cluster, ANYWHERE, &state, &identity).await?;
         let mesh_config = member::mesh_config(&cluster, &identity, &state, false).await?;
         let started = Mesh::start(mesh_config, transport.clone(), Kinds::default(), None).await;
         let (mesh, mut events) = started.map_err(|error| internal(&error))?;

@@ -13,8 +13,10 @@ use orcapack_cluster::identity_tls::Strangers;
 use orcapack_cluster::link::Transport;
 use orcapack_cluster::mesh::{Admits, MeshConfig, PeerAddress};
 use orcapack_cluster::quic::{QuicConfig, QuicTransport, ResetKey};
+use orcapack_cluster::split::SplitTransport;
+use orcapack_cluster::tcp::{TcpConfig, TcpTransport};
 
-use crate::cluster_config::ClusterConfig;
+use crate::cluster_config::{ClusterConfig, DataOver};
 use crate::cluster_peers;
 use crate::exit::Failure;
 use crate::node_state::NodeState;
@@ -82,6 +84,26 @@ pub fn transport(
     let transport = transport
         .map_err(|error| Failure::bad_input(format!("cannot listen on {listen}: {error}")))?;
     Ok(Arc::new(transport))
+}
+
+/// What the sessions of a mesh go over, as the cluster file says.
+///
+/// # Errors
+/// The address cannot be listened on.
+pub async fn mesh_transport(
+    config: &ClusterConfig,
+    listen: SocketAddr,
+    state: &NodeState,
+    identity: &Arc<Identity>,
+) -> Result<Arc<dyn Transport>, Failure> {
+    let main = transport(listen, state.reset_key.clone(), identity.clone())?;
+    if config.data_over == DataOver::Quic {
+        return Ok(main);
+    }
+    let data = TcpTransport::bind(TcpConfig::new(listen), identity.clone()).await;
+    let data = data
+        .map_err(|error| Failure::bad_input(format!("cannot listen on TCP {listen}: {error}")))?;
+    Ok(Arc::new(SplitTransport::new(main, Arc::new(data))))
 }
 
 /// For who only asks: a port of the moment, and nothing that is kept.

@@ -84,7 +84,7 @@ pub async fn run(
         Failure::new(Exit::NoSandbox, format!("the node does not start: {error}"))
     };
     let run_host = Arc::new(RunHost::spawn(host_config, None).await.map_err(started)?);
-    let transport = member::transport(node.listen, state.reset_key.clone(), identity.clone())?;
+    let transport = member::mesh_transport(&config, node.listen, &state, &identity).await?;
     let (guests, arriving) = mpsc::channel(GUESTS_MAX);
     let mesh_config = member::mesh_config(&config, &identity, &state, true).await?;
     let mesh_config = MeshConfig { guests: Some(guests), ..mesh_config };
