@@ -114,7 +114,7 @@ pub async fn run(
         let NodeDesk { config, identity, mesh, .. } = &*follower;
         revocations::follow(config, identity, mesh, &asks).await;
     });
-    let exit = until_end(&desk, &mut signals, events, drain).await;
+    let exit = until_end(&desk, &mut signals, events, drain, args.exit_when_done).await;
     tasks.shutdown().await;
     desk.host.leave().await;
     // The mesh is a handle; who else has one has ended.
@@ -122,14 +122,16 @@ pub async fn run(
     exit
 }
 
-/// Until the node is fenced, or told to end and drained. The first signal drains, a second one, or
+/// Until the node is fenced, or done, or told to end and drained. The first signal drains, a second one, or
 /// the drain's time limit, ends what runs.
 async fn until_end(
     desk: &NodeDesk,
     signals: &mut Signals,
     mut events: mpsc::Receiver<MeshEvent>,
     limit: Duration,
+    exit_when_done: bool,
 ) -> Result<Exit, Failure> {
+    let mut had_a_run = false;
     let mut look = tokio::time::interval(LOOK_EVERY);
     let mut end_at: Option<tokio::time::Instant> = None;
     loop {
@@ -156,6 +158,11 @@ async fn until_end(
                 let Some(view) = desk.host.view().await else {
                     return Err(Failure::internal("a part of the node has ended".to_owned()));
                 };
+                had_a_run |= view.run.is_some();
+                if exit_when_done && had_a_run && view.run.is_none() {
+                    tracing::info!("the run is over, and so is this node");
+                    return Ok(Exit::Done);
+                }
                 if let Some(at) = end_at {
                     let busy = view.run.is_some_and(|run| run.running + run.unacknowledged > 0);
                     if !busy || at <= tokio::time::Instant::now() {
