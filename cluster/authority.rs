@@ -1,4 +1,4 @@
-//! The cluster's own certificate authority: it says who is a node of the cluster, and in which role.
+//! The cluster's own certificate authority: it says who is a node of the cluster, in which role.
 //!
 //! It lives in a folder of one machine: `ca.key` (mode 0600, Ed25519), `ca.pem`, `crl.pem`, and its
 //! [books](crate::authority_books). Whoever reads `ca.key` is the authority, so the folder is its

@@ -1,6 +1,6 @@
 //! The forms that an authority fills in: its own certificate, those of nodes, and the list of those
 //! that are revoked. Whatever has a size that varies is kept from doing so (serial numbers have 16
-//! bytes), so that handshakes in a simulation have the same bytes on the wire, but for their values.
+//! bytes), so that a simulation's handshakes have the same lengths whatever the keys are.
 
 use std::time::Duration;
 

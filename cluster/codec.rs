@@ -5,7 +5,7 @@
 //! down, so that a change of format is seen and becomes a new version.
 //!
 //! What a peer sends may be anything. So the cap on a frame is checked before anything is allocated
-//! for it; bincode refuses a container that claims more memory than [`limit`] allows; and every byte
+//! for it; bincode refuses a container that claims more memory than `limit` allows; and every byte
 //! must be a part of the message. Two kinds of types defeat the limit and must not be on the wire:
 //! recursive ones, which can overflow the stack, and a `Vec` of a type without size, which can
 //! count for ever.

@@ -1,10 +1,10 @@
-//! A node's identity on disk: `node.key` (mode 0600), `node.pem`, `ca.pem`, and `crl.pem` where there
-//! is one.
+//! A node's identity on disk: `node.key` (mode 0600), `node.pem`, `ca.pem`, and `crl.pem` where
+//! there is one.
 //!
 //! A key and its certificate are two files, and must change together. The new key is first written
 //! as `node.key.next`; then the new certificate takes the place of the old one, which decides; then
-//! the key follows. After a crash in between, [`Folder::read`] finishes or undoes it, by whether the
-//! certificate is of the next key.
+//! the key follows. After a crash in between, [`Folder::read`] finishes or undoes it, by whether
+//! the certificate is of the next key.
 
 use std::path::{Path, PathBuf};
 
@@ -46,6 +46,21 @@ impl Bundle {
         let folder = Folder::new(folder);
         folder.begin(&self.key)?;
         folder.finish(&self.certificate, &self.authority, self.revocations.as_ref())
+    }
+
+    pub fn read(folder: &Path) -> Result<Self, FileError> {
+        Folder::new(folder).read()
+    }
+
+    /// Takes the place of the identity that is in a folder.
+    pub fn replace(&self, folder: &Path) -> Result<(), FileError> {
+        let folder = Folder::new(folder);
+        let authority = files::to_pem("CERTIFICATE", &self.authority);
+        files::replace(&folder.file(AUTHORITY_FILE), &authority, PUBLIC)?;
+        if let Some(revocations) = &self.revocations {
+            folder.put_revocations(revocations)?;
+        }
+        folder.replace(&self.key, &self.certificate)
     }
 }
 

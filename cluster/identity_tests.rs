@@ -220,7 +220,10 @@ fn a_list_is_taken_from_the_authority_only_and_never_an_older_one() {
 proptest! {
     /// What TLS has verified is read; what is not so must not end the process either.
     #[test]
-    fn no_chain_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), at in any::<prop::sample::Index>()) {
+    fn no_chain_makes_it_panic(
+        bytes in prop::collection::vec(any::<u8>(), 0..300),
+        at in any::<prop::sample::Index>(),
+    ) {
         use std::sync::LazyLock;
         static GOOD: LazyLock<(Identity, Bundle)> = LazyLock::new(|| {
             let lab = Lab::new();

@@ -275,3 +275,34 @@ impl rustls::client::ResolvesClientCert for NoClientCertificate {
         false
     }
 }
+
+/// Knows whom to trust, and shows no certificate of its own.
+pub(crate) struct Bare {
+    as_before: Arc<Identity>,
+}
+
+impl Bare {
+    pub(crate) fn new(as_before: Arc<Identity>) -> Self {
+        Self { as_before }
+    }
+}
+
+impl Credentials for Bare {
+    fn server_config(&self) -> Arc<ServerConfig> {
+        self.as_before.server_config()
+    }
+
+    fn client_config(&self, purpose: Purpose) -> Arc<ClientConfig> {
+        let mut config = (*self.as_before.client_config(purpose)).clone();
+        config.client_auth_cert_resolver = Arc::new(NoClientCertificate);
+        Arc::new(config)
+    }
+
+    fn server_name(&self, node: &NodeId) -> ServerName<'static> {
+        self.as_before.server_name(node)
+    }
+
+    fn peer_of(&self, chain: &[CertificateDer<'_>]) -> Result<PeerIdentity, LinkError> {
+        self.as_before.peer_of(chain)
+    }
+}

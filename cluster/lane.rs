@@ -1,7 +1,7 @@
 //! A lane: whole messages over one stream, in order, with a bound on what waits.
 //!
-//! Senders put messages into a queue that is bounded in bytes. A task of the lane's own, its writer,
-//! takes all that is there into writes of [`COALESCE_BYTES_MAX`] or so: that costs a cast a
+//! Senders put messages into a queue that is bounded in bytes. A task of the lane's own, its
+//! writer, takes all that is there into writes of [`COALESCE_BYTES_MAX`] or so: that costs a cast a
 //! fraction of what a write of its own would. While the peer does not read, the writer stands, the
 //! queue fills, and [`LaneSender::send`] waits: there is no other place where messages could pile
 //! up.
@@ -11,8 +11,8 @@
 //! follow is [`CHUNK_BYTES_MAX`] long.
 //!
 //! - **LA-1** Messages arrive whole, once and in order, or the lane ends with an error.
-//! - **LA-2** A sender holds no more than its queue's bound, a message that was let in when the queue
-//!   was empty, and one write.
+//! - **LA-2** A sender holds no more than its queue's bound, a message that was let in when the
+//!   queue was empty, and one write.
 //! - **LA-3** A receiver allocates for a message what of it has arrived, half as much again, and a
 //!   chunk; never what a peer only claims.
 

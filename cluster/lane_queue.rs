@@ -106,13 +106,14 @@ impl Queue {
 
     /// Nothing goes in any more, and nothing that is in comes out.
     pub(crate) fn end(&self) {
-        self.room.close();
         let (writer, messages) = {
             let mut state = self.state();
             state.is_ended = true;
             (state.writer.take(), std::mem::take(&mut state.messages))
         };
         drop(messages);
+        // Last, so that who hears of it by this finds that it is so.
+        self.room.close();
         if let Some(writer) = writer {
             writer.wake();
         }

@@ -1,8 +1,9 @@
 //! Nodes that know and trust each other, and what passes between them.
 //!
 //! From the wire upwards: [`codec`] makes bytes of messages and back, [`link`] is what a connection
-//! to a peer can do, [`lane`] carries whole messages over one of its streams. This crate knows no
-//! other of ours: what a message means is its users' business.
+//! to a peer can do, [`lane`] carries whole messages over one of its streams. A
+//! [`mesh`] keeps a session with each peer, and [`remote`] actors run in sessions. This crate knows
+//! no other of ours: what a message means is its users' business.
 //!
 //! Beside it, who may talk at all: an [`authority`] gives certificates to nodes, a [`token`] lets a
 //! stranger [`join`], and an [`identity`] proves who a node is and judges its peers.
@@ -39,6 +40,8 @@ pub mod join;
 mod join_cases_tests;
 #[cfg(test)]
 mod join_fixture_tests;
+#[cfg(test)]
+mod join_links_tests;
 pub mod join_trust;
 pub mod renewal;
 pub mod token;
@@ -53,9 +56,12 @@ mod quic_error;
 mod quic_link;
 #[cfg(any(test, feature = "sim"))]
 pub mod quic_sim;
+pub mod split;
+pub mod tcp;
+mod tcp_head;
+mod tcp_link;
 
 pub mod lease;
-pub mod membership;
 pub mod mesh;
 mod mesh_actor;
 mod mesh_calls;
@@ -64,10 +70,14 @@ mod mesh_events;
 mod mesh_fixture_tests;
 mod mesh_greet;
 mod mesh_lives;
+#[cfg(test)]
+mod mesh_sim_tests;
+#[cfg(test)]
+mod mesh_socket_tests;
 mod peer;
 mod peer_rules;
 pub mod remote;
 mod remote_port;
-pub mod session;
+mod session;
 mod session_run;
 mod session_wire;

@@ -81,6 +81,11 @@ pub trait Link: Send + Sync + 'static {
 
     /// The time to the peer and back, where the transport measures it.
     fn round_trip(&self) -> Option<Duration>;
+
+    /// Whether the certificate by which the peer was let in has been revoked since.
+    fn is_revoked(&self) -> bool {
+        false
+    }
 }
 
 /// Where connections come from. One for each process.

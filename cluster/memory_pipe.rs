@@ -114,10 +114,10 @@ impl AsyncWrite for PipeWriter {
             state.writer = Some(context.waker().clone());
             return Poll::Pending;
         }
-        let written = bytes.iter().take(room);
+        let (written, _) = bytes.split_at(bytes.len().min(room));
         state.bytes.extend(written);
         wake(state);
-        Poll::Ready(Ok(bytes.len().min(room)))
+        Poll::Ready(Ok(written.len()))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

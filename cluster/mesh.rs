@@ -1,20 +1,20 @@
 //! The mesh: this process's links to all of its peers.
 //!
 //! ```text
-//! Mesh                     knows the peers, and who they were last; decides who replaces whom
-//! └─ Peer                  one for each peer at a time: from a dial, or a call, to the session's end
-//!      └─ remote actors    that this node hosts for the peer
+//! Mesh                   knows the peers, and who they were last; decides who replaces whom
+//! └─ Peer                one for each peer at a time: from a dial or a call to the session's end
+//!      └─ remote actors  that this node hosts for the peer
 //! ```
 //! In go the peers' addresses ([`Mesh::set_peers`]) and what peers may spawn here
 //! ([`Kinds`]). Out come [`MeshEvent`]s, and [ports](Port) to actors on peers ([`Mesh::spawn`]).
 //!
-//! - **ME-1** With each peer there is at most one session, and of its two connections both belong to
+//! - **MS-1** With each peer there is at most one session, and its two connections both belong to
 //!   it. A session begins when all of the one before it has ended.
-//! - **ME-2** Of two processes with one identity the newer has the session, and the older learns that
-//!   it is fenced, by whomever it talks to.
-//! - **ME-3** Events of a peer are told in order, `Up` and `Down` in turns, and their reader may be as
-//!   slow as it likes: see [`mesh_events`](crate::mesh_events).
-//! - **ME-4** Whatever a peer sends ends its own connections at worst.
+//! - **MS-2** Of two processes with one identity the newer has the session, and the older learns
+//!   that it is fenced, by whomever it talks to.
+//! - **MS-3** Events of a peer are told in order, `Up` and `Down` in turns, and their reader may be
+//!   as slow as it likes: see `mesh_events.rs`.
+//! - **MS-4** Whatever a peer sends ends its own connections at worst.
 //!
 //! The end of a peer's actor, in any way, is followed by a redial with back-off where we are the
 //! ones who dial. The end of the mesh is the end of everything below.
@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ractor::{Actor, ActorCell, ActorRef};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::address::{Address, Incarnation, NodeId, PeerIdentity, Role};
@@ -72,7 +72,7 @@ pub enum Admits {
     Listed,
 }
 
-/// What happens to peers. See ME-3.
+/// What happens to peers. See MS-3.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MeshEvent {
     /// There is a session with it.
@@ -129,6 +129,8 @@ pub(crate) struct Board(Mutex<BTreeMap<NodeId, Entry>>);
 pub(crate) struct Entry {
     pub view: PeerView,
     pub session: Option<Arc<Session>>,
+    /// Ends what the peer's actor is at.
+    pub cancel: Option<watch::Sender<Option<CloseReason>>>,
 }
 
 impl Board {
@@ -201,6 +203,25 @@ impl Mesh {
         let _ = self.actor.cast(MeshMessage::Close { node: node.clone(), reason });
     }
 
+    /// Ends the sessions with peers whose certificates have been revoked since they were let in.
+    pub fn close_revoked(&self) {
+        let is_revoked = |entry: &Entry| {
+            let session = entry.session.as_ref();
+            session.is_some_and(|it| it.control().is_revoked() || it.data().is_revoked())
+        };
+        let revoked: Vec<NodeId> = self
+            .board
+            .peers()
+            .iter()
+            .filter(|(_, entry)| is_revoked(entry))
+            .map(|(node, _)| node.clone())
+            .collect();
+        for node in revoked {
+            tracing::warn!(%node, "a peer's certificate has been revoked");
+            self.close_peer(&node, CloseReason::Revoked);
+        }
+    }
+
     /// Leaves: peers are told at once, and what ran in the sessions has been dropped when this
     /// resolves. The transport is closed too.
     pub async fn stop(self) {
@@ -213,10 +234,17 @@ impl Mesh {
 
     /// Ends at once. Peers are told, if the process lives long enough for that.
     pub fn kill(&self) {
-        let sessions: Vec<Arc<Session>> =
-            self.board.peers().values_mut().filter_map(|entry| entry.session.take()).collect();
-        for session in sessions {
-            session.close(CloseReason::Leaving);
+        // By id, so that a simulation sees the same order each time: a supervisor's children are
+        // killed in any.
+        let end = |entry: &mut Entry| (entry.session.take(), entry.cancel.take());
+        let ended: Vec<_> = self.board.peers().values_mut().map(end).collect();
+        for (session, cancel) in ended {
+            if let Some(session) = session {
+                session.close(CloseReason::Leaving);
+            }
+            if let Some(cancel) = cancel {
+                cancel.send_if_modified(|why| why.replace(CloseReason::Leaving).is_none());
+            }
         }
         self.actor.kill();
     }

@@ -61,7 +61,7 @@ impl State {
                 since: Instant::now(),
                 problem: None,
             };
-            Entry { view, session: None }
+            Entry { view, session: None, cancel: None }
         });
         let seed = self.seed;
         self.peers.entry(node.clone()).or_insert_with(|| Peer {
@@ -125,6 +125,9 @@ impl State {
         };
         let parent = myself.get_cell();
         let (actor, _) = Actor::spawn_linked(None, PeerActor, (life, begin), parent).await?;
+        if let Some(entry) = self.board.peers().get_mut(node) {
+            entry.cancel = Some(cancel.clone());
+        }
         if let Some(peer) = self.peers.get_mut(node) {
             peer.live = Some(Live {
                 number: self.lives,

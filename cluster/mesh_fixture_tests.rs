@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,9 +14,12 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::{mpsc, watch};
 
 use crate::address::{Incarnation, NodeId, PeerIdentity, Role};
+use crate::fixture::TestAuthority;
 use crate::link::{CloseReason, Link, LinkError, Priority, Purpose, Stream, Transport};
 use crate::memory::MemoryNetwork;
 use crate::mesh::*;
+use crate::quic::{QuicConfig, ResetKey};
+use crate::quic_sim::{SimFaults, SimNetwork};
 
 pub(crate) fn id(index: u8) -> NodeId {
     format!("n{index}").parse().unwrap()
@@ -25,14 +29,41 @@ pub(crate) fn at(place: u8) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::new(10, 0, 0, place), 4000))
 }
 
-pub(crate) struct Net {
-    memory: MemoryNetwork,
-    /// By place.
-    faults: Mutex<BTreeMap<u8, Arc<Fault>>>,
+/// A network: each scenario runs over both kinds.
+pub(crate) enum Net {
+    Memory {
+        network: MemoryNetwork,
+        /// By place.
+        faults: Mutex<BTreeMap<u8, Arc<Fault>>>,
+    },
+    /// Real QUIC and TLS, over a network that is simulated.
+    Quic { network: SimNetwork, authority: Box<TestAuthority> },
 }
 
-/// What is wrong with a place's network.
-struct Fault {
+/// Makes tests of scenarios, over each kind of network.
+macro_rules! over_each_network {
+    ($($scenario:ident)*) => {
+        mod over_memory {
+            $(#[tokio::test(start_paused = true)]
+            async fn $scenario() {
+                super::$scenario(crate::mesh_fixture_tests::Net::memory()).await;
+            })*
+        }
+        mod over_quic {
+            $(#[tokio::test(start_paused = true)]
+            async fn $scenario() {
+                super::$scenario(crate::mesh_fixture_tests::Net::quic(1)).await;
+            })*
+        }
+    };
+}
+pub(crate) use over_each_network;
+
+/// Where scenarios have nodes.
+const PLACES: RangeInclusive<u8> = 0..=30;
+
+/// What is wrong with a place's network in memory.
+pub(crate) struct Fault {
     /// Counts cuts; odd while it is cut.
     cuts: watch::Sender<u64>,
     /// What comes is not read.
@@ -78,8 +109,21 @@ pub(crate) struct Node {
 }
 
 impl Net {
-    pub(crate) fn new() -> Self {
-        Self { memory: MemoryNetwork::default(), faults: Mutex::default() }
+    pub(crate) fn memory() -> Self {
+        Self::Memory { network: MemoryNetwork::default(), faults: Mutex::default() }
+    }
+
+    pub(crate) fn quic(seed: u64) -> Self {
+        let network = SimNetwork::new(seed, SimFaults::default());
+        Self::Quic { network, authority: Box::default() }
+    }
+
+    /// Another, of the same kind.
+    pub(crate) fn another(&self) -> Self {
+        match self {
+            Self::Memory { .. } => Self::memory(),
+            Self::Quic { .. } => Self::quic(1),
+        }
     }
 
     pub(crate) async fn start(&self, index: u8, peers: &[u8]) -> Node {
@@ -106,34 +150,65 @@ impl Net {
     }
 
     pub(crate) fn transport(&self, index: u8, role: Role, place: u8) -> Arc<dyn Transport> {
-        let identity = PeerIdentity { node: id(index), role };
-        let inner = self.memory.transport(identity, at(place));
-        Arc::new(FaultyTransport { inner: Arc::new(inner), fault: self.fault(place) })
+        match self {
+            Self::Memory { network, .. } => {
+                let identity = PeerIdentity { node: id(index), role };
+                let inner = Arc::new(network.transport(identity, at(place)));
+                Arc::new(FaultyTransport { inner, fault: self.fault(place) })
+            }
+            Self::Quic { network, authority } => {
+                let key = ResetKey::new([place; ResetKey::BYTES]);
+                let credentials = authority.issue(id(index).as_str(), role);
+                let config = QuicConfig::new(at(place), key);
+                Arc::new(network.transport(at(place), credentials, &config).unwrap())
+            }
+        }
     }
 
     /// The process is gone without a word.
     pub(crate) fn crash(&self, node: &Node) {
-        self.memory.crash(at(node.place));
+        match self {
+            Self::Memory { network, .. } => network.crash(at(node.place)),
+            Self::Quic { network, .. } => network.crash(at(node.place)),
+        }
         node.mesh.kill();
     }
 
-    /// All links of a place are lost, and no new ones come.
+    /// A place can be reached by nobody, and reaches nobody.
     pub(crate) fn cut(&self, place: u8) {
-        self.fault(place).cuts.send_modify(|cuts| *cuts |= 1);
+        match self {
+            Self::Memory { .. } => self.fault(place).cuts.send_modify(|cuts| *cuts |= 1),
+            Self::Quic { network, .. } => {
+                let others: Vec<SocketAddr> = PLACES.filter(|it| *it != place).map(at).collect();
+                network.part(&[at(place)], &others);
+            }
+        }
     }
 
     pub(crate) fn heal(&self, place: u8) {
-        self.fault(place).cuts.send_modify(|cuts| *cuts = (*cuts | 1) + 1);
+        match self {
+            Self::Memory { .. } => {
+                self.fault(place).cuts.send_modify(|cuts| *cuts = (*cuts | 1) + 1);
+            }
+            Self::Quic { network, .. } => network.heal_all(),
+        }
     }
 
-    /// Nothing of what comes to a place is read, as long as it is so.
+    /// A process stands still, or at least reads nothing.
     pub(crate) fn stall(&self, place: u8, is_stalled: bool) {
-        let fault = self.fault(place);
-        fault.is_stalled.store(is_stalled, Ordering::SeqCst);
-        fault.stalled.lock().unwrap().drain(..).for_each(Waker::wake);
+        match self {
+            Self::Memory { .. } => {
+                let fault = self.fault(place);
+                fault.is_stalled.store(is_stalled, Ordering::SeqCst);
+                fault.stalled.lock().unwrap().drain(..).for_each(Waker::wake);
+            }
+            Self::Quic { network, .. } if is_stalled => network.pause(at(place)),
+            Self::Quic { network, .. } => network.resume(at(place)),
+        }
     }
 
     fn fault(&self, place: u8) -> Arc<Fault> {
+        let Self::Memory { faults, .. } = self else { panic!("faults are the simulation's") };
         let fault = || {
             Arc::new(Fault {
                 cuts: watch::Sender::new(0),
@@ -141,7 +216,7 @@ impl Net {
                 stalled: Mutex::default(),
             })
         };
-        self.faults.lock().unwrap().entry(place).or_insert_with(fault).clone()
+        faults.lock().unwrap().entry(place).or_insert_with(fault).clone()
     }
 }
 
@@ -158,10 +233,16 @@ impl Node {
         }
     }
 
+    /// Of somebody who may have been a suspect before.
     pub(crate) async fn down(&mut self) -> (NodeId, Incarnation, DownReason) {
-        match self.event().await {
-            MeshEvent::Down { node, incarnation, reason } => (node, incarnation, reason),
-            other => panic!("{}: expected a down, found {other:?}", self.id),
+        loop {
+            match self.event().await {
+                MeshEvent::Suspect { .. } => {}
+                MeshEvent::Down { node, incarnation, reason } => {
+                    return (node, incarnation, reason);
+                }
+                other => panic!("{}: expected a down, found {other:?}", self.id),
+            }
         }
     }
 

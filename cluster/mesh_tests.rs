@@ -3,10 +3,27 @@
 use super::*;
 use crate::mesh_fixture_tests::*;
 
-#[tokio::test(start_paused = true)]
-async fn three_nodes_meet_whichever_starts_first() {
+over_each_network! {
+    three_nodes_meet_whichever_starts_first
+    who_does_not_listen_dials_and_need_not_be_known
+    a_node_that_the_other_does_not_know_of_is_met_all_the_same
+    two_that_dial_each_other_end_up_with_one_session
+    who_is_not_listed_is_refused_where_a_list_counts
+    another_cluster_is_refused
+    a_node_that_leaves_is_down_at_once_and_says_so
+    a_restart_is_down_of_the_old_life_and_up_of_the_new
+    of_a_node_and_its_clone_the_older_is_fenced
+    an_older_life_is_fenced_when_it_comes_late
+    an_older_life_is_fenced_by_who_dials_it
+    a_lost_connection_comes_back_as_another_session_of_the_same_life
+    a_process_that_stands_still_is_suspect_and_then_heard_or_lost
+    a_slow_reader_of_events_gets_fewer_of_them_in_order
+    a_peer_that_is_closed_is_down_and_the_end_of_a_supervisor_ends_the_mesh
+}
+
+async fn three_nodes_meet_whichever_starts_first(net: Net) {
     for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
-        let net = Net::new();
+        let net = net.another();
         let mut nodes = Vec::new();
         for index in order {
             let others = (0..3).filter(|other| *other != index).collect::<Vec<_>>();
@@ -24,18 +41,14 @@ async fn three_nodes_meet_whichever_starts_first() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn who_does_not_listen_dials_and_need_not_be_known() {
-    let net = Net::new();
+async fn who_does_not_listen_dials_and_need_not_be_known(net: Net) {
     let mut big = net.start(5, &[]).await;
     let mut small = net.start_with(Start { listens: false, ..Start::new(1, &[5]) }).await;
     assert_eq!(big.up().await, (id(1), Incarnation(1)));
     assert_eq!(small.up().await, (id(5), Incarnation(1)));
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_node_that_the_other_does_not_know_of_is_met_all_the_same() {
-    let net = Net::new();
+async fn a_node_that_the_other_does_not_know_of_is_met_all_the_same(net: Net) {
     let mut knows_nobody = net.start(5, &[]).await;
     let mut newcomer = net.start(1, &[5]).await;
     assert_eq!(knows_nobody.up().await.0, id(1));
@@ -48,9 +61,7 @@ async fn a_node_that_the_other_does_not_know_of_is_met_all_the_same() {
 }
 
 /// Both dial, because each is told of the other late.
-#[tokio::test(start_paused = true)]
-async fn two_that_dial_each_other_end_up_with_one_session() {
-    let net = Net::new();
+async fn two_that_dial_each_other_end_up_with_one_session(net: Net) {
     let mut one = net.start(0, &[]).await;
     let mut two = net.start_with(Start { listens: false, ..Start::new(1, &[]) }).await;
     let address =
@@ -62,9 +73,7 @@ async fn two_that_dial_each_other_end_up_with_one_session() {
     assert!(one.events.try_recv().is_err() && two.events.try_recv().is_err());
 }
 
-#[tokio::test(start_paused = true)]
-async fn who_is_not_listed_is_refused_where_a_list_counts() {
-    let net = Net::new();
+async fn who_is_not_listed_is_refused_where_a_list_counts(net: Net) {
     let strict = Start { admits: Admits::Listed, ..Start::new(0, &[1]) };
     let mut strict = net.start_with(strict).await;
     let stranger = net.start(2, &[0]).await;
@@ -75,31 +84,27 @@ async fn who_is_not_listed_is_refused_where_a_list_counts() {
     assert_eq!(strict.mesh.peers().len(), 1);
 }
 
-#[tokio::test(start_paused = true)]
-async fn another_cluster_is_refused() {
-    let net = Net::new();
+async fn another_cluster_is_refused(net: Net) {
     let _one = net.start(0, &[1]).await;
     let other = Start { cluster: "other", ..Start::new(1, &[0]) };
     let other = net.start_with(other).await;
     other.problem(0, "closed by the peer: refused").await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_node_that_leaves_is_down_at_once_and_says_so() {
-    let net = Net::new();
+async fn a_node_that_leaves_is_down_at_once_and_says_so(net: Net) {
     let mut one = net.start(0, &[1]).await;
     let mut two = net.start(1, &[0]).await;
     both_up(&mut one, &mut two).await;
     let began = Instant::now();
-    two.mesh.stop().await;
+    let stop = tokio::spawn(two.mesh.stop());
     assert_eq!(one.down().await, (id(1), Incarnation(1), DownReason::Left));
-    assert!(began.elapsed() < Duration::from_millis(10));
+    assert!(began.elapsed() < Duration::from_millis(50), "{:?}", began.elapsed());
+    stop.await.unwrap();
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_restart_is_down_of_the_old_life_and_up_of_the_new() {
+async fn a_restart_is_down_of_the_old_life_and_up_of_the_new(net: Net) {
     for (index, other) in [(0, 1), (1, 0)] {
-        let net = Net::new();
+        let net = net.another();
         let mut stays = net.start(other, &[index]).await;
         let old = net.start(index, &[other]).await;
         assert_eq!(stays.up().await, (id(index), Incarnation(1)));
@@ -107,7 +112,10 @@ async fn a_restart_is_down_of_the_old_life_and_up_of_the_new() {
         let again = Start { incarnation: 2, seed: 99, ..Start::new(index, &[other]) };
         let mut again = net.start_with(again).await;
         let began = Instant::now();
-        assert_eq!(stays.down().await, (id(index), Incarnation(1), DownReason::NodeLost));
+        // By the loss of its connections, or by its next life, whichever is noticed first.
+        let (node, incarnation, reason) = stays.down().await;
+        assert_eq!((node, incarnation), (id(index), Incarnation(1)));
+        assert!(matches!(reason, DownReason::NodeLost | DownReason::Fenced), "{reason:?}");
         assert_eq!(stays.up().await, (id(index), Incarnation(2)));
         again.up().await;
         assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
@@ -115,10 +123,9 @@ async fn a_restart_is_down_of_the_old_life_and_up_of_the_new() {
 }
 
 /// The clone has the key and the disk of the node: it claims the same life.
-#[tokio::test(start_paused = true)]
-async fn of_a_node_and_its_clone_the_older_is_fenced() {
+async fn of_a_node_and_its_clone_the_older_is_fenced(net: Net) {
     for incarnation in [1, 2] {
-        let net = Net::new();
+        let net = net.another();
         let mut hub = net.start(0, &[]).await;
         let mut node = net.start_with(Start { listens: false, ..Start::new(1, &[0]) }).await;
         assert_eq!(hub.up().await, (id(1), Incarnation(1)));
@@ -137,9 +144,7 @@ async fn of_a_node_and_its_clone_the_older_is_fenced() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_older_life_is_fenced_when_it_comes_late() {
-    let net = Net::new();
+async fn an_older_life_is_fenced_when_it_comes_late(net: Net) {
     let mut hub = net.start(0, &[]).await;
     let newer = Start { listens: false, incarnation: 5, ..Start::new(1, &[0]) };
     let newer = net.start_with(newer).await;
@@ -153,9 +158,7 @@ async fn an_older_life_is_fenced_when_it_comes_late() {
 }
 
 /// Where we dial, and who answers is an older life than the one that was met.
-#[tokio::test(start_paused = true)]
-async fn an_older_life_is_fenced_by_who_dials_it() {
-    let net = Net::new();
+async fn an_older_life_is_fenced_by_who_dials_it(net: Net) {
     let mut dials = net.start(5, &[1]).await;
     let newer = net.start_with(Start { incarnation: 5, ..Start::new(1, &[5]) }).await;
     assert_eq!(dials.up().await, (id(1), Incarnation(5)));
@@ -166,9 +169,7 @@ async fn an_older_life_is_fenced_by_who_dials_it() {
     assert!(dials.events.try_recv().is_err());
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_lost_connection_comes_back_as_another_session_of_the_same_life() {
-    let net = Net::new();
+async fn a_lost_connection_comes_back_as_another_session_of_the_same_life(net: Net) {
     let mut one = net.start(0, &[1]).await;
     let mut two = net.start(1, &[0]).await;
     both_up(&mut one, &mut two).await;
@@ -185,9 +186,7 @@ async fn a_lost_connection_comes_back_as_another_session_of_the_same_life() {
     assert!(began.elapsed() <= crate::caps::REDIAL_AFTER_MAX, "{:?}", began.elapsed());
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_process_that_stands_still_is_suspect_and_then_heard_or_lost() {
-    let net = Net::new();
+async fn a_process_that_stands_still_is_suspect_and_then_heard_or_lost(net: Net) {
     let mut one = net.start(0, &[1]).await;
     let mut two = net.start(1, &[0]).await;
     both_up(&mut one, &mut two).await;
@@ -203,9 +202,7 @@ async fn a_process_that_stands_still_is_suspect_and_then_heard_or_lost() {
     assert!(began.elapsed() <= Duration::from_secs(6), "{:?}", began.elapsed());
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_slow_reader_of_events_gets_fewer_of_them_in_order() {
-    let net = Net::new();
+async fn a_slow_reader_of_events_gets_fewer_of_them_in_order(net: Net) {
     let mut one = net.start(0, &[1]).await;
     let mut two = net.start(1, &[0]).await;
     two.up().await;
@@ -218,16 +215,18 @@ async fn a_slow_reader_of_events_gets_fewer_of_them_in_order() {
     let mut is_up = false;
     let mut count = 0;
     while let Ok(event) = one.events.try_recv() {
+        if let MeshEvent::Suspect { .. } = event {
+            continue;
+        }
         let now_up = matches!(event, MeshEvent::Up { .. });
         assert_ne!(now_up, is_up);
         (is_up, count) = (now_up, count + 1);
     }
-    assert!((EVENTS_MAX..100).contains(&count), "{count}");
+    // Suspicions have taken some of the room.
+    assert!((EVENTS_MAX / 2..100).contains(&count), "{count}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_peer_that_is_closed_is_down_and_the_end_of_a_supervisor_ends_the_mesh() {
-    let net = Net::new();
+async fn a_peer_that_is_closed_is_down_and_the_end_of_a_supervisor_ends_the_mesh(net: Net) {
     let mut one = net.start(0, &[]).await;
     let mut two = net.start(1, &[0]).await;
     both_up(&mut one, &mut two).await;

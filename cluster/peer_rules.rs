@@ -7,8 +7,8 @@ use crate::address::{Incarnation, NodeId, PeerIdentity};
 use crate::caps::{REDIAL_AFTER, REDIAL_AFTER_MAX};
 use crate::session_wire::{Hello, PROTOCOL};
 
-/// Whether it is for `me` to dial `peer`: of two that both can be dialled, the larger id does, so that
-/// they do not do it both; who cannot be dialled does it always.
+/// Whether it is for `me` to dial `peer`: of two that both can be dialled, the larger id does, so
+/// that they do not do it both; who cannot be dialled does it always.
 ///
 /// The other one of two waits for [`CALL_AFTER`](crate::caps::CALL_AFTER), and then dials too, or a
 /// node that has just joined could not be met by those who do not know of it.

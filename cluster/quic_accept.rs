@@ -1,8 +1,8 @@
 //! Those who connect: anybody may send packets here, and nothing that they send may cost much.
 //!
-//! - **QU-1** No more than [`INCOMING_MAX`] handshakes are under way, each for [`CONNECT_TIMEOUT`] at
-//!   most. From [`INCOMING_UNVALIDATED_MAX`] on, one begins only for who can receive at the address
-//!   that it sends from.
+//! - **QU-1** No more than [`INCOMING_MAX`] handshakes are under way, each for [`CONNECT_TIMEOUT`]
+//!   at most. From [`INCOMING_UNVALIDATED_MAX`] on, one begins only for who can receive at the
+//!   address that it sends from.
 //! - **QU-2** Nothing that a stranger does ends the endpoint: a failure is its own.
 
 use std::sync::{Arc, OnceLock};
@@ -87,9 +87,8 @@ async fn take(incoming: Incoming, shared: &Shared) -> Result<QuicLink, LinkError
         data.protocol
     });
     let chain = chain(&connection);
-    let (purpose, peer) =
-        admit(&*shared.credentials, protocol.as_deref(), chain.as_deref().map(Vec::as_slice))
-            .inspect_err(|_| connection.close(code(CloseReason::Refused), b""))?;
+    let (purpose, peer) = admit(&*shared.credentials, protocol.as_deref(), chain.as_deref())
+        .inspect_err(|_| connection.close(code(CloseReason::Refused), b""))?;
     if purpose != hint {
         connection.close(code(CloseReason::Protocol), b"");
         return Err(LinkError::Untrusted("not for what it said at first".to_owned()));
@@ -109,15 +108,15 @@ pub(crate) async fn reach(
     let failed = |error| link_error(&error, shared.all_closed.get().copied());
     let connection = connecting.await.map_err(failed)?;
     let chain = chain(&connection);
-    let chain = chain.as_deref().map(Vec::as_slice);
+    let chain = chain.as_deref();
     let peer = reached(&*shared.credentials, node, purpose, chain)
         .inspect_err(|_| connection.close(code(CloseReason::Refused), b""))?;
     connection.accept_uni().await.map_err(failed)?;
     Ok(link(connection, peer, purpose, shared))
 }
 
-fn chain(connection: &quinn::Connection) -> Option<Box<Vec<CertificateDer<'static>>>> {
-    connection.peer_identity()?.downcast().ok()
+pub(crate) fn chain(connection: &quinn::Connection) -> Option<Vec<CertificateDer<'static>>> {
+    connection.peer_identity()?.downcast().ok().map(|chain| *chain)
 }
 
 fn link(
@@ -126,6 +125,6 @@ fn link(
     purpose: Purpose,
     shared: &Shared,
 ) -> QuicLink {
-    let all_closed = shared.all_closed.clone();
-    QuicLink { connection, peer, purpose, closed: OnceLock::new(), all_closed }
+    let (credentials, all_closed) = (shared.credentials.clone(), shared.all_closed.clone());
+    QuicLink { connection, peer, purpose, credentials, closed: OnceLock::new(), all_closed }
 }

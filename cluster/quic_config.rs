@@ -154,8 +154,8 @@ fn unusable(error: impl fmt::Display) -> LinkError {
     LinkError::Transport(format!("a TLS configuration that QUIC cannot use: {error}"))
 }
 
-// A server has to choose a connection's windows before TLS tells what it is for. So the dialler says
-// so in the first byte of the random name that it gives to the server in its first packet. The
+// A server has to choose a connection's windows before TLS tells what it is for. So the dialler
+// says so in the first byte of the random name that it gives to the server in its first packet. The
 // server believes it until the handshake is over, and closes the connection if it was not true.
 
 /// A name of 20 bytes, of which 19 are random; 8 would do.

@@ -11,13 +11,16 @@ use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
 use tokio::io::AsyncWrite;
 
 use crate::address::PeerIdentity;
+use crate::credentials::Credentials;
 use crate::link::{CloseReason, Link, LinkError, Priority, Purpose, Stream};
+use crate::quic_accept::chain;
 use crate::quic_error::{code, link_error};
 
 pub(crate) struct QuicLink {
     pub(crate) connection: Connection,
     pub(crate) peer: Option<PeerIdentity>,
     pub(crate) purpose: Purpose,
+    pub(crate) credentials: Arc<dyn Credentials>,
     /// Why this side has closed it.
     pub(crate) closed: OnceLock<CloseReason>,
     /// Why this side has closed all of its connections.
@@ -76,6 +79,10 @@ impl Link for QuicLink {
 
     fn round_trip(&self) -> Option<Duration> {
         Some(self.connection.rtt())
+    }
+
+    fn is_revoked(&self) -> bool {
+        chain(&self.connection).is_some_and(|chain| self.credentials.revoked(&chain))
     }
 }
 

@@ -1,8 +1,8 @@
 //! A network of a seed, in one process, under the same QUIC code: for simulations.
 //!
-//! Everything here depends on the seed, on tokio's clock (which has to be paused, under a runtime of
-//! one thread) and on the order of sends; so a seed that is run twice gives the same datagrams at
-//! the same times, and [`SimNetwork::hash`] tells whether it did.
+//! Everything here depends on the seed, on tokio's clock (which has to be paused, under a runtime
+//! of one thread) and on the order of sends; so a seed that is run twice gives the same datagrams
+//! at the same times, and [`SimNetwork::hash`] tells whether it did.
 //!
 //! There is no task and no timer per datagram. A datagram's fate is decided when it is sent; it
 //! waits in its receiver's queue, and each socket has one timer for the first of them. Tokio's
@@ -252,7 +252,7 @@ impl Network {
         bytes: &[u8],
     ) -> Option<Waker> {
         self.counts.sent += 1;
-        // Drawn always, so that a fault that is set changes what it is about and not all that follows.
+        // Drawn always, so that a fault that is set changes what it is about, not all that follows.
         let [loss, duplication, jitter, jitter_again] = [(); 4].map(|()| self.random.share());
         if self.cut.contains(&(from, to)) {
             return self.note(from, to, bytes.len(), Fate::Cut);

@@ -10,7 +10,7 @@ use super::*;
 use crate::address::Role;
 use crate::caps::{ACTORS_MAX, SPAWN_ARGS_BYTES_MAX};
 use crate::mesh::{Mesh, SpawnError};
-use crate::mesh_fixture_tests::{Net, Node, Start as Begin, id};
+use crate::mesh_fixture_tests::{Net, Node, Start as Begin, id, over_each_network};
 
 const SOON: Duration = Duration::from_secs(10);
 const ALL: &[Role] = &Role::ALL;
@@ -74,8 +74,7 @@ struct Two {
 }
 
 impl Two {
-    async fn new() -> Self {
-        let net = Net::new();
+    async fn new(net: Net) -> Self {
         let (drops, dropped) = mpsc::unbounded_channel();
         let mut far = net.start_with(Begin { kinds: kinds(&drops), ..Begin::new(0, &[1]) }).await;
         let mut near = net.start(1, &[0]).await;
@@ -97,9 +96,21 @@ async fn receive(port: &mut Port) -> Received {
     timeout(SOON, port.receive()).await.expect("nothing in time")
 }
 
-#[tokio::test(start_paused = true)]
-async fn messages_of_each_class_go_there_and_back() {
-    let two = Two::new().await;
+over_each_network! {
+    messages_of_each_class_go_there_and_back
+    the_real_reason_comes_once_and_after_all_messages
+    what_cannot_be_spawned_is_refused_with_the_reason
+    a_watcher_that_drops_its_port_ends_the_actor
+    a_spawn_that_is_given_up_leaves_no_actor
+    the_loss_of_the_node_is_told_to_every_watcher
+    the_loss_of_the_watcher_ends_its_actors
+    a_stalled_actor_stops_its_sender_and_nobody_else
+    a_thousand_spawns_leave_no_lanes
+    there_may_be_so_many_actors_and_each_can_use_all_its_lanes
+}
+
+async fn messages_of_each_class_go_there_and_back(net: Net) {
+    let two = Two::new(net).await;
     let (address, mut port) = two.near.mesh.spawn(&id(0), "echo", Vec::new(), SOON).await.unwrap();
     assert_eq!(address.to_string(), "n0/1/1");
     for (class, bytes) in
@@ -117,9 +128,8 @@ async fn messages_of_each_class_go_there_and_back() {
     assert_eq!(port.send(Class::Control, long).await, Err(too_long));
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_real_reason_comes_once_and_after_all_messages() {
-    let two = Two::new().await;
+async fn the_real_reason_comes_once_and_after_all_messages(net: Net) {
+    let two = Two::new(net).await;
     let reasons = [
         DownReason::Finished,
         DownReason::Failed("its reason".to_owned()),
@@ -147,9 +157,8 @@ async fn the_real_reason_comes_once_and_after_all_messages() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_cannot_be_spawned_is_refused_with_the_reason() {
-    let two = Two::new().await;
+async fn what_cannot_be_spawned_is_refused_with_the_reason(net: Net) {
+    let two = Two::new(net).await;
     let spawn = |kind: &'static str, bytes| {
         let mesh = two.near.mesh.clone();
         async move { spawn(&mesh, kind, &vec![0; bytes]).await.err().unwrap() }
@@ -162,9 +171,8 @@ async fn what_cannot_be_spawned_is_refused_with_the_reason() {
     assert_eq!(nowhere, SpawnError::NotConnected(id(7)));
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_watcher_that_drops_its_port_ends_the_actor() {
-    let mut two = Two::new().await;
+async fn a_watcher_that_drops_its_port_ends_the_actor(net: Net) {
+    let mut two = Two::new(net).await;
     let port = two.spawn("wait", &[]).await;
     let sender = port.sender();
     drop(port);
@@ -172,9 +180,8 @@ async fn a_watcher_that_drops_its_port_ends_the_actor() {
     timeout(SOON, two.dropped.recv()).await.expect("the actor lives on");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_spawn_that_is_given_up_leaves_no_actor() {
-    let mut two = Two::new().await;
+async fn a_spawn_that_is_given_up_leaves_no_actor(net: Net) {
+    let mut two = Two::new(net).await;
     let spawn = two.near.mesh.spawn(&id(0), "wait", Vec::new(), Duration::ZERO).await;
     assert_eq!(spawn.err(), Some(SpawnError::Deadline(Duration::ZERO)));
     // It may have been stopped before it began: then nothing is dropped, but nothing runs either.
@@ -185,9 +192,8 @@ async fn a_spawn_that_is_given_up_leaves_no_actor() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_loss_of_the_node_is_told_to_every_watcher() {
-    let two = Two::new().await;
+async fn the_loss_of_the_node_is_told_to_every_watcher(net: Net) {
+    let two = Two::new(net).await;
     let mut ports = Vec::new();
     for _ in 0..20 {
         ports.push(two.spawn("wait", &[]).await);
@@ -198,9 +204,8 @@ async fn the_loss_of_the_node_is_told_to_every_watcher() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_loss_of_the_watcher_ends_its_actors() {
-    let mut two = Two::new().await;
+async fn the_loss_of_the_watcher_ends_its_actors(net: Net) {
+    let mut two = Two::new(net).await;
     let mut ports = Vec::new();
     for _ in 0..20 {
         ports.push(two.spawn("wait", &[]).await);
@@ -212,9 +217,8 @@ async fn the_loss_of_the_watcher_ends_its_actors() {
     two.far.mesh.clone().stop().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_stalled_actor_stops_its_sender_and_nobody_else() {
-    let two = Two::new().await;
+async fn a_stalled_actor_stops_its_sender_and_nobody_else(net: Net) {
+    let two = Two::new(net).await;
     let stalled = two.spawn("stall", &[]).await;
     let sent = Arc::new(AtomicUsize::new(0));
     for class in Class::ALL {
@@ -241,9 +245,8 @@ async fn a_stalled_actor_stops_its_sender_and_nobody_else() {
     two.spawn("count", &[9, 0]).await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_thousand_spawns_leave_no_lanes() {
-    let two = Two::new().await;
+async fn a_thousand_spawns_leave_no_lanes(net: Net) {
+    let two = Two::new(net).await;
     for _ in 0..1000 {
         let mut port = two.spawn("echo", &[]).await;
         for class in Class::ALL {
@@ -257,9 +260,8 @@ async fn a_thousand_spawns_leave_no_lanes() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn there_may_be_so_many_actors_and_each_can_use_all_its_lanes() {
-    let two = Two::new().await;
+async fn there_may_be_so_many_actors_and_each_can_use_all_its_lanes(net: Net) {
+    let two = Two::new(net).await;
     let mut ports = Vec::new();
     for _ in 0..ACTORS_MAX {
         ports.push(two.spawn("echo", &[]).await);

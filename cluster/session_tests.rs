@@ -1,5 +1,6 @@
 //! What peers that break the protocol get: the end of their own connections, and of nothing else.
 
+use std::sync::atomic::AtomicU8;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -13,7 +14,7 @@ use crate::codec;
 use crate::lane::{Lane, LaneConfig};
 use crate::link::{Priority, Purpose, Stream, Transport};
 use crate::mesh::{Mesh, MeshEvent};
-use crate::mesh_fixture_tests::{Net, Node, Start as Begin, at, both_up, id};
+use crate::mesh_fixture_tests::{Net, Node, Start as Begin, at, both_up, id, over_each_network};
 use crate::remote::{Class, Kinds, Received, Spawned};
 use crate::session_wire::{First, Hello, PROTOCOL};
 
@@ -44,10 +45,17 @@ fn lane_of(stream: Stream) -> Lane {
     Lane::new(stream, LaneConfig { message_bytes_max: 1 << 20, queue_bytes_max: 1 << 20 })
 }
 
+/// Each has a place of its own: some are there at the same time.
+fn transport(net: &Net) -> Arc<dyn Transport> {
+    static PLACE: AtomicU8 = AtomicU8::new(0);
+    let place = 20 + PLACE.fetch_add(1, Ordering::Relaxed) % 200;
+    net.transport(8, Role::Worker, place)
+}
+
 impl Intruder {
     /// Has said nothing yet.
     async fn connect(net: &Net) -> Self {
-        let transport = net.transport(8, Role::Worker, 8);
+        let transport = transport(net);
         let control = transport.dial(&id(0), at(0), Purpose::Control).await.unwrap();
         let lane = lane_of(control.open(Priority::Urgent).await.unwrap());
         Self { transport, control, lane, data: None }
@@ -111,8 +119,7 @@ struct Town {
 }
 
 impl Town {
-    async fn new() -> Self {
-        let net = Net::new();
+    async fn new(net: Net) -> Self {
         let kinds = Kinds::default().on("echo", &Role::ALL, |mut spawned: Spawned| async move {
             while let Received::Message(class, message) = spawned.port.receive().await {
                 let _ = spawned.port.send(class, message).await;
@@ -148,9 +155,17 @@ async fn spawn(mesh: &Mesh, node: &NodeId) -> Port {
     mesh.spawn(node, "echo", Vec::new(), SOON).await.unwrap().1
 }
 
-#[tokio::test(start_paused = true)]
-async fn who_begins_with_something_else_than_a_hello_is_thrown_out() {
-    let mut town = Town::new().await;
+over_each_network! {
+    who_begins_with_something_else_than_a_hello_is_thrown_out
+    who_says_nothing_or_stops_in_the_handshake_is_not_waited_for
+    a_data_connection_of_another_session_is_refused
+    messages_that_nobody_sends_end_the_session_of_who_sends_them
+    streams_that_nobody_opens_end_the_session_of_who_opens_them
+    words_about_actors_that_are_not_there_are_no_harm
+}
+
+async fn who_begins_with_something_else_than_a_hello_is_thrown_out(net: Net) {
+    let mut town = Town::new(net).await;
     let head = LaneHead { actor: 1, from: Side::Watcher, class: Class::Control };
     let garbage = [
         vec![],
@@ -170,16 +185,18 @@ async fn who_begins_with_something_else_than_a_hello_is_thrown_out() {
         town.is_undisturbed().await;
     }
     for header in [u32::MAX, 1 << 30, (64 << 10) + 1, 1 << 31] {
-        let intruder = Intruder::connect(&town.net).await;
-        let _stream = intruder.open_raw(true, &header.to_le_bytes()).await;
-        intruder.is_thrown_out(CloseReason::Protocol).await;
+        let transport = transport(&town.net);
+        let control = transport.dial(&id(0), at(0), Purpose::Control).await.unwrap();
+        let mut stream = control.open(Priority::Normal).await.unwrap();
+        stream.send.write_all(&header.to_le_bytes()).await.unwrap();
+        let closed = timeout(SOON, control.closed()).await.expect("still connected");
+        assert_eq!(closed, LinkError::ClosedByPeer(CloseReason::Protocol));
         town.is_undisturbed().await;
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn who_says_nothing_or_stops_in_the_handshake_is_not_waited_for() {
-    let mut town = Town::new().await;
+async fn who_says_nothing_or_stops_in_the_handshake_is_not_waited_for(net: Net) {
+    let mut town = Town::new(net).await;
     let silent = Intruder::connect(&town.net).await;
     silent.is_thrown_out(CloseReason::Refused).await;
     let (half, _) = Intruder::greet(&town.net).await;
@@ -187,9 +204,8 @@ async fn who_says_nothing_or_stops_in_the_handshake_is_not_waited_for() {
     town.is_undisturbed().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_data_connection_of_another_session_is_refused() {
-    let mut town = Town::new().await;
+async fn a_data_connection_of_another_session_is_refused(net: Net) {
+    let mut town = Town::new(net).await;
     let (old, session) = Intruder::greet(&town.net).await;
     let (new, _) = Intruder::greet(&town.net).await;
     old.is_thrown_out(CloseReason::Refused).await;
@@ -201,9 +217,8 @@ async fn a_data_connection_of_another_session_is_refused() {
     town.is_undisturbed().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn messages_that_nobody_sends_end_the_session_of_who_sends_them() {
-    let mut town = Town::new().await;
+async fn messages_that_nobody_sends_end_the_session_of_who_sends_them(net: Net) {
+    let mut town = Town::new(net).await;
     let spawn = |actor, bytes| {
         let (kind, args) = ("echo".to_owned(), vec![0; bytes]);
         Message::Spawn { actor, kind, args }.encode().unwrap()
@@ -231,9 +246,8 @@ async fn messages_that_nobody_sends_end_the_session_of_who_sends_them() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn streams_that_nobody_opens_end_the_session_of_who_opens_them() {
-    let mut town = Town::new().await;
+async fn streams_that_nobody_opens_end_the_session_of_who_opens_them(net: Net) {
+    let mut town = Town::new(net).await;
     let lane =
         |class| First::Lane(LaneHead { actor: 1, from: Side::Watcher, class }).encode().unwrap();
     let cases = [
@@ -261,9 +275,8 @@ async fn streams_that_nobody_opens_end_the_session_of_who_opens_them() {
     town.is_undisturbed().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn words_about_actors_that_are_not_there_are_no_harm() {
-    let mut town = Town::new().await;
+async fn words_about_actors_that_are_not_there_are_no_harm(net: Net) {
+    let mut town = Town::new(net).await;
     let intruder = Intruder::join(&town.net).await;
     let down = Message::Down { actor: 7, reason: DownReason::Finished, sent: [1, 2, 3] };
     for message in [Message::Stop { actor: 9 }, Message::Spawned { actor: 7, id: 1 }, down] {
@@ -290,7 +303,7 @@ proptest! {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let mut town = Town::new().await;
+            let mut town = Town::new(Net::memory()).await;
             let intruder = Intruder::join(&town.net).await;
             let mut streams = Vec::new();
             for (way, mut bytes) in messages {

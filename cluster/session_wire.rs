@@ -114,3 +114,7 @@ impl Message {
         codec::decode(bytes, CONTROL_MESSAGE_BYTES_MAX)
     }
 }
+
+#[cfg(test)]
+#[path = "session_wire_tests.rs"]
+mod tests;

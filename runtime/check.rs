@@ -19,7 +19,7 @@ use crate::cli::{CheckArgs, EvalArgs};
 use crate::config::EvalConfig;
 use crate::config_layers::{self, Host};
 use crate::coordinator::{Rollout, RunEnd};
-use crate::engine::{Engine, Finished};
+use crate::engine::{Engine, Finished, Site};
 use crate::exit::{Exit, Failure};
 use crate::store_rows::ResultRow;
 use crate::{output, sandboxes, store_rows, tasks_command, telemetry};
@@ -44,7 +44,7 @@ struct CheckedSet {
 /// # Errors
 /// See [`Exit`].
 pub fn run(args: &CheckArgs, host: &Host) -> Result<Exit, Failure> {
-    let config = config_layers::load(&as_eval(args), host)?.config;
+    let config = config_layers::load(&as_eval(args), host, None)?.config;
     let set = tasks_command::load(&config.run.dataset, &config.select)?;
     if set.tasks.is_empty() {
         return Err(Failure::bad_input(tasks_command::defects_text(&set.defects)));
@@ -122,7 +122,7 @@ async fn try_all(
     let engine = Engine {
         config,
         team: None,
-        driver: sandboxes::choose(&config.sandbox).await?,
+        site: Site::Here(sandboxes::choose(&config.sandbox).await?),
         run_id: format!("check-{}", std::process::id()),
         ledger: ledger.clone(),
         rollouts,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
 
+use crate::cli_cluster::{ClusterCommand, NodeArgs, OnCluster, StatusArgs};
 use crate::config::{AgentKind, SandboxDriver, SelectConfig};
 use crate::exit::Exit;
 
@@ -22,6 +23,13 @@ pub enum Command {
     /// Run an agent over tasks, k attempts each, and report rewards and pass@k
     #[command(after_help = eval_help())]
     Eval(EvalArgs),
+    /// Be a node of a cluster, or drain one
+    Node(NodeArgs),
+    /// Show the nodes of a cluster: slots, phases, leases, and what they wait for
+    Status(StatusArgs),
+    /// Make a cluster, and say who belongs to it
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// List, admit and import tasks
     #[command(subcommand)]
     Tasks(TasksCommand),
@@ -115,6 +123,8 @@ pub struct EvalArgs {
     /// Where the tasks' environments run [default: auto]
     #[arg(long, value_enum, value_name = "DRIVER", help_heading = "Rollouts")]
     pub sandbox: Option<SandboxDriver>,
+    #[command(flatten)]
+    pub on: OnCluster,
     /// Name of the run, which is its directory's name [default: time and agent]
     #[arg(long, value_name = "NAME", help_heading = "Run")]
     pub name: Option<String>,
@@ -225,6 +235,7 @@ fn eval_help() -> String {
          orcapack eval -d tasks -a team -m replay/runs/nightly   the same answers once more\n  \
          orcapack eval -c eval.toml --name nightly       settings from a file, flags over them\n  \
          orcapack eval --name nightly --resume           only what is missing\n  \
+         orcapack eval -d tasks --cluster cluster.toml   on the nodes of a cluster\n  \
          orcapack eval -d tasks --dry-run > eval.toml    all settings, to be edited\n\n\
          The run directory runs/NAME holds the effective configuration, the ledger (SQLite),\n\
          trajectories, metrics, logs and report.html.\n\n\

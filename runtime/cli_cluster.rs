@@ -49,6 +49,9 @@ pub struct NodeRunArgs {
     /// Token for a node without an identity, or @FILE that holds it [or: $ORCAPACK_JOIN_TOKEN]
     #[arg(long, value_name = "TOKEN")]
     pub join: Option<String>,
+    /// End once the first run that came is over, such as in a batch job
+    #[arg(long)]
+    pub exit_when_done: bool,
     /// Running rollouts may end in this time after SIGTERM [default: the file's drain_sec]
     #[arg(long, value_name = "SECONDS")]
     #[arg(value_parser = clap::value_parser!(u64).range(0..=86_400))]
@@ -167,6 +170,9 @@ pub enum ClusterCommand {
     /// Write the identity of a node into a folder, for a machine that cannot join by itself
     #[command(after_help = CLUSTER_ISSUE_HELP)]
     Issue(IssueArgs),
+    /// Let nodes join with their tokens, and renew their certificates, until told to end
+    #[command(after_help = CLUSTER_SERVE_HELP)]
+    Serve(ServeArgs),
     /// Give running nodes new keys and certificates
     #[command(after_help = CLUSTER_ROTATE_HELP)]
     Rotate(RotateArgs),
@@ -230,6 +236,13 @@ pub struct IssueArgs {
     /// Folder for it; made when absent
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub output: PathBuf,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct ServeArgs {
+    /// The cluster file, whose cluster.authority is this machine
+    #[arg(value_name = "CLUSTER.toml", value_hint = ValueHint::FilePath)]
+    pub cluster: PathBuf,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -369,6 +382,14 @@ Examples:
   orcapack cluster issue cluster.toml bob --role operator -o identities/bob
 
 The folder holds a private key. It belongs into the folder of the node's state: STATE_DIR/ID.";
+
+const CLUSTER_SERVE_HELP: &str = "\
+Examples:
+  orcapack cluster serve cluster.toml           until Ctrl-C
+
+It is the one process beside the commands here that reads the authority's key, so it is best run
+where no rollouts are. Nodes that have joined need it again only to renew their certificates, which
+they do by themselves in the last third of their 90 days.";
 
 const CLUSTER_ROTATE_HELP: &str = "\
 Examples:

@@ -26,6 +26,8 @@ use crate::team_plan::Variables;
 
 /// Where a node listens if the file says nothing, and `address` no port.
 pub const PORT: u16 = 7400;
+/// Where the authority listens, if `cluster.authority` names no port.
+pub const AUTHORITY_PORT: u16 = 7401;
 pub const LEASE: Duration = Duration::from_secs(5);
 /// What runs when a node is stopped gets this long.
 pub const DRAIN: Duration = Duration::from_secs(60);
@@ -45,9 +47,13 @@ pub struct ClusterConfig {
     pub name: String,
     /// The folder of the authority, where this machine has it. Absolute.
     pub pki: PathBuf,
+    /// Where `orcapack cluster serve` runs, which lets nodes join.
+    pub authority: Option<HostPort>,
     /// The folder of the nodes' states. Absolute.
     pub state_dir: PathBuf,
     pub port: u16,
+    /// What carries tasks and records.
+    pub data_over: DataOver,
     /// A node that could not renew its lease for so long stops its rollouts.
     pub lease: Duration,
     /// The longest that any node may take to drain, those included that no job has now.
@@ -55,6 +61,19 @@ pub struct ClusterConfig {
     pub discovery: Discovery,
     /// All that the file names and discovery found. Empty only outside of a Slurm job.
     pub nodes: BTreeMap<NodeId, ClusterNode>,
+}
+
+/// What carries the data connections of nodes: everything but control.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DataOver {
+    #[default]
+    Quic,
+    /// TLS over TCP, on the same port number: less work for a byte.
+    Tcp,
+}
+
+impl DataOver {
+    pub const NAMES: [(&str, Self); 2] = [("quic", Self::Quic), ("tcp", Self::Tcp)];
 }
 
 /// A node as its cluster knows it.

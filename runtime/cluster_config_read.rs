@@ -10,7 +10,8 @@ use orcapack_cluster::address::NodeId;
 use orcapack_tasks::toml_section::Section;
 
 use crate::cluster_config::{
-    ClusterConfig, ClusterNode, DRAIN, LEASE, NODES_MAX, PORT, SLOTS, default_state_dir,
+    AUTHORITY_PORT, ClusterConfig, ClusterNode, DRAIN, DataOver, LEASE, NODES_MAX, PORT, SLOTS,
+    default_state_dir,
 };
 use crate::cluster_discovery::{ADDRESS, Discovery, Found, HostPort};
 use crate::cluster_hostlist::{is_host, shown};
@@ -40,9 +41,11 @@ impl ClusterConfig {
         Self {
             file: file.to_owned(),
             pki: opt_path(&cluster, "pki", folder).unwrap_or_else(|| folder.join("pki")),
+            authority: authority(&cluster),
             state_dir: opt_path(&cluster, "state_dir", folder)
                 .unwrap_or_else(|| host.working_dir.join(default_state_dir(&name, host.variables))),
             port,
+            data_over: cluster.one_of_or("data_over", DataOver::default(), &DataOver::NAMES),
             lease: cluster.duration_sec_or("lease_sec", LEASE, 1.0..=600.0),
             drain_max,
             nodes: nodes.read(host),
@@ -51,6 +54,15 @@ impl ClusterConfig {
             text,
         }
     }
+}
+
+fn authority(cluster: &Section<'_>) -> Option<HostPort> {
+    let said = cluster.opt_string("authority")?;
+    let address = HostPort::parse(&said, AUTHORITY_PORT);
+    if address.is_none() {
+        cluster.refuse("authority", ADDRESS, format!("`{}`", shown(&said)));
+    }
+    address
 }
 
 /// What may stand in `[node]`, for all nodes, and in `[nodes.ID]`, for one.

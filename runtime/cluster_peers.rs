@@ -1,6 +1,7 @@
 //! `orcapack cluster peers`: who belongs to a cluster, and what the name service says of them now.
 
 use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
 use orcapack_cluster::address::NodeId;
 use serde::Serialize;
 
@@ -49,10 +50,12 @@ pub async fn peers(args: &PeersArgs, host: &Host) -> Result<Exit, Failure> {
 pub async fn resolve_all(
     config: &ClusterConfig,
 ) -> Vec<(NodeId, Result<std::net::SocketAddr, String>)> {
-    let lookups = config
-        .nodes
-        .values()
-        .map(|node| async { (node.id.clone(), node.address.resolve(node.listen.ip()).await) });
+    type Found = (NodeId, Result<std::net::SocketAddr, String>);
+    let look_up = |node: &ClusterNode| -> BoxFuture<'static, Found> {
+        let (id, address, from) = (node.id.clone(), node.address.clone(), node.listen.ip());
+        Box::pin(async move { (id, address.resolve(from).await) })
+    };
+    let lookups: Vec<_> = config.nodes.values().map(look_up).collect();
     futures_util::stream::iter(lookups).buffered(LOOKUPS_MAX).collect().await
 }
 

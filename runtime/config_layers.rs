@@ -53,8 +53,9 @@ impl Host {
     }
 }
 
-/// The effective configuration of `eval`, or everything that is wrong with it.
-pub fn load(args: &EvalArgs, host: &Host) -> Result<Loaded, Defects> {
+/// The effective configuration of `eval`, or everything that is wrong with it. `slots` is the room
+/// of the cluster that it is for, all of which is used unless less is asked for.
+pub fn load(args: &EvalArgs, host: &Host, slots: Option<usize>) -> Result<Loaded, Defects> {
     let mut defects = Vec::new();
     let mut doc = document(args.config.as_deref(), "a readable file").unwrap_or_else(|found| {
         defects.extend(found.0);
@@ -69,7 +70,8 @@ pub fn load(args: &EvalArgs, host: &Host) -> Result<Loaded, Defects> {
     // What is left of a broken document would be judged for what it lacks.
     Defects(defects).into_result(())?;
 
-    let base = EvalConfig::defaults(host.cpus, host.cache_dir.clone());
+    let mut base = EvalConfig::defaults(host.cpus, host.cache_dir.clone());
+    base.rollouts.n_concurrent = slots.unwrap_or(base.rollouts.n_concurrent);
     let base = if args.resume { resumed(&doc, base)? } else { base };
     let wrong_model = args.model.as_ref().and_then(|model| set_model(&mut doc, model).err());
     let mut config = EvalConfig::of(&doc.root(), base);

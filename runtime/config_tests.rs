@@ -27,7 +27,7 @@ pub(crate) fn loaded(toml: Option<&str>, args: &[&str]) -> Result<Loaded, String
     line.extend(args.iter().map(|arg| arg.replace("DIR", &dir_text)));
     let cli = Cli::try_parse_from(line).map_err(|error| error.to_string())?;
     let Command::Eval(args) = cli.command else { panic!("not eval") };
-    load(&args, &host()).map_err(|defects| defects.to_string().replace(&dir_text, "DIR"))
+    load(&args, &host(), None).map_err(|defects| defects.to_string().replace(&dir_text, "DIR"))
 }
 
 fn host() -> Host {

@@ -318,12 +318,13 @@ impl Actor for CoordinatorActor {
 
 impl State {
     /// Sorts what was running when a past life of this coordinator ended. What ran in its own
-    /// process is gone; what ran elsewhere may be taken back, until its node's lease has ended.
+    /// process is gone; what ran elsewhere may be taken back, until its node's lease has ended, if
+    /// this life has a way to it.
     fn take_orphans(&mut self, myself: &ActorRef<Message>) {
         let mut gone = Vec::new();
         for Orphan { rollout, fence, node, .. } in std::mem::take(&mut self.work.orphans) {
             match node.parse::<NodeId>() {
-                Ok(node) if node != NodeId::local() => {
+                Ok(node) if node != NodeId::local() && !self.work.fleet.is_local() => {
                     self.work.fleet.expected(&node, now());
                     self.work.fleet.placed(&node, fence, &self.want(rollout));
                     self.placed.insert(fence, Placed { rollout, node, orphan: true });
@@ -352,8 +353,10 @@ impl State {
                 self.lost(myself, &node, fences, "left");
             }
             NodeEvent::Lost { incarnation } => {
-                tracing::warn!(%node, "the link to the node is gone");
-                self.workers.remove(&node);
+                // One that has left is not missed.
+                if self.workers.remove(&node).is_some() {
+                    tracing::warn!(%node, "the link to the node is gone");
+                }
                 self.work.fleet.link_lost(&node, incarnation, now());
             }
         }

@@ -12,9 +12,9 @@ use orcapack_actors::sandbox::{Driver, SandboxError, Swept};
 use orcapack_cluster::address::NodeId;
 use orcapack_cluster::lease::Epoch;
 use orcapack_tasks::outcome::FailureClass;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::cluster_site::ClusterSite;
 use crate::config::EvalConfig;
 use crate::coordinator::{Rollout, RunEnd, Tally, Work};
 use crate::exit::{Exit, Failure};
@@ -25,19 +25,22 @@ use crate::node_run::node_config;
 use crate::progress;
 use crate::record::Folders;
 use crate::run::Run;
+use crate::signals::Signals;
 use crate::status::RunStatus;
 use crate::store::{PlannedRollout, Store, StoreError, Writing};
 use crate::team_plan::TeamPlan;
 
 /// Between two looks at the board for the progress display.
 const STATUS_EVERY: Duration = Duration::from_millis(200);
+/// Between two looks at which nodes a cluster has.
+const NODES_EVERY: Duration = Duration::from_secs(1);
 
 /// What is to be run, and where its records go.
 pub struct Engine<'a> {
     pub config: &'a EvalConfig,
     /// For rollouts that a team solves.
     pub team: Option<TeamPlan>,
-    pub driver: Arc<dyn Driver>,
+    pub site: Site,
     /// Label of everything that is created.
     pub run_id: String,
     /// The path of the ledger; one that is there is resumed.
@@ -46,6 +49,12 @@ pub struct Engine<'a> {
     pub rollouts: Vec<Rollout>,
     pub folders: Option<Folders>,
     pub progress: progress::Mode,
+}
+
+/// Where the rollouts are run.
+pub enum Site {
+    Here(Arc<dyn Driver>),
+    Cluster(Box<ClusterSite>),
 }
 
 /// How it went, beside what the ledger says.
@@ -62,7 +71,6 @@ impl Engine<'_> {
     /// The ledger cannot be opened, the sandbox engine is away, or a part of the node ended.
     pub async fn run(self) -> Result<Finished, Failure> {
         let mut signals = Signals::listen()?;
-        let team = self.team.as_ref().map(TeamPlan::connect).transpose()?;
         let planned = planned(&self.rollouts);
         let opened = Store::open(&self.ledger, &planned, Writing::Thread)?;
         let groups = planned.iter().map(|rollout| rollout.group).collect();
@@ -71,23 +79,34 @@ impl Engine<'_> {
         let tally = Arc::new(tally(&opened.past));
         let total = self.rollouts.len();
         let keep_files = self.folders.is_some();
+        let epoch = Epoch(opened.incarnation);
+        let fleet = match &self.site {
+            Site::Here(_) => Fleet::local(epoch),
+            Site::Cluster(site) => site.fleet(epoch),
+        };
         let work = Work {
             rollouts: self.rollouts,
             concurrent_max: self.config.rollouts.n_concurrent,
             store: opened.store,
             ledger,
-            fleet: Fleet::local(Epoch(opened.incarnation)),
+            fleet,
             orphans,
             folders: self.folders,
             tally: tally.clone(),
         };
-        let local = NodeId::local().to_string();
-        let node = node_config(self.config, team, self.run_id, local, opened.incarnation);
-        let run = Run::start(self.driver, NodeConfig { keep_files, ..node }, work).await?;
+        let mut run = match self.site {
+            Site::Here(driver) => {
+                let team = self.team.as_ref().map(TeamPlan::connect).transpose()?;
+                let local = NodeId::local().to_string();
+                let node = node_config(self.config, team, self.run_id, local, opened.incarnation);
+                Run::start(driver, NodeConfig { keep_files, ..node }, work).await?
+            }
+            Site::Cluster(site) => site.start(self.run_id, epoch, self.config, work).await?,
+        };
         let (publish, status) = watch::channel(status(&run, &tally, total));
         let shown = tokio::spawn(progress::show(self.progress, status));
         let drain_limit = self.config.timeouts.drain;
-        let end = watch_run(&run, &mut signals, drain_limit, &publish, &tally, total).await;
+        let end = watch_run(&mut run, &mut signals, drain_limit, &publish, &tally, total).await;
         drop(publish);
         // The display ends with its channel; a panic in it has no bearing on the run.
         let _ = shown.await;
@@ -103,20 +122,24 @@ impl Engine<'_> {
 /// Publishes the status until the run has ended. The first signal drains, a second one, or the
 /// drain's time limit, ends what runs; further ones change nothing.
 async fn watch_run(
-    run: &Run,
+    run: &mut Run,
     signals: &mut Signals,
     drain_limit: Duration,
     publish: &watch::Sender<RunStatus>,
     tally: &Tally,
     total: usize,
 ) -> RunEnd {
-    let end = run.wait_end();
+    let coordinator = run.coordinator();
+    let end = coordinator.wait_end();
     tokio::pin!(end);
     let mut ticks = tokio::time::interval(STATUS_EVERY);
+    let mut look_for_nodes = tokio::time::interval(NODES_EVERY);
     let mut kill_at = None;
     loop {
         tokio::select! {
+            biased;
             end = &mut end => return end,
+            _ = look_for_nodes.tick() => run.look_for_nodes(),
             _ = ticks.tick() => {
                 let status = status(run, tally, total);
                 publish.send_if_modified(|shown| *shown != status && { *shown = status; true });
@@ -159,31 +182,6 @@ fn status(run: &Run, tally: &Tally, total: usize) -> RunStatus {
     };
     run.read(&mut status);
     status
-}
-
-/// Ctrl-C, and the polite way in which service managers end a process.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Self, Failure> {
-        let listen = |kind| {
-            signal(kind).map_err(|error| Failure::internal(format!("cannot hear signals: {error}")))
-        };
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }
 
 /// The rollouts as the ledger keeps them.

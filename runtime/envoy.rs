@@ -13,6 +13,7 @@ use std::time::Duration;
 use orcapack_cluster::address::{Incarnation, NodeId};
 use orcapack_cluster::codec;
 use orcapack_cluster::mesh::Mesh;
+use orcapack_cluster::mesh::SpawnError;
 use orcapack_cluster::remote::{Class, Port, Received};
 use orcapack_tasks::Task;
 use tokio::task::JoinSet;
@@ -119,6 +120,9 @@ impl Errand {
         };
         let mut port = match self.mesh.spawn(node, RUN, args, ATTACH_LIMIT).await {
             Ok((_, port)) => port,
+            Err(error @ SpawnError::NotConnected(_)) => {
+                return not_there(self.problem(node).unwrap_or_else(|| error.to_string()));
+            }
             Err(error) => return not_there(error.to_string()),
         };
         let welcome = match tokio::time::timeout(ATTACH_LIMIT, next(&mut port)).await {
@@ -131,6 +135,11 @@ impl Errand {
         let incarnation = welcome.incarnation;
         self.board.is_there(node);
         (Some(incarnation), self.attend(node, port, welcome).await)
+    }
+
+    /// What keeps the mesh from having a session with it, if it has found out.
+    fn problem(&self, node: &NodeId) -> Option<String> {
+        self.mesh.peers().into_iter().find(|peer| peer.node == *node)?.problem
     }
 
     async fn attend(&self, node: &NodeId, mut port: Port, welcome: Welcome) -> NotThere {

@@ -9,10 +9,11 @@ use orcapack_tasks::admission::TrialKind;
 use orcapack_tasks::{Defect, Defects};
 
 use crate::cli::EvalArgs;
+use crate::cluster_site::ClusterSite;
 use crate::config::AgentKind;
 use crate::config_layers::Host;
 use crate::coordinator::{Rollout, RunEnd};
-use crate::engine::{Engine, Finished};
+use crate::engine::{Engine, Finished, Site};
 use crate::exit::{Exit, Failure};
 use crate::metrics_log::{METRICS_EVERY, Metrics, MetricsWriter};
 use crate::plan::Plan;
@@ -21,7 +22,8 @@ use crate::run_dir::{Opening, RunDir, RunKind};
 use crate::summary::{RunInfo, RunSummary, TaskInfo};
 use crate::team_plan::TeamPlan;
 use crate::{
-    engine, output, report, sandboxes, store_agents, store_rows, summary_rows, table, telemetry,
+    engine, memory, output, report, sandboxes, store_agents, store_rows, summary_rows, table,
+    telemetry,
 };
 
 /// Of a table where there is no terminal: what fits a log.
@@ -84,7 +86,10 @@ fn solver(kind: AgentKind, task: &Task, sample: usize) -> Option<Solver> {
 
 async fn evaluate(args: &EvalArgs, plan: &Plan, rollouts: Vec<Rollout>) -> Result<Exit, Failure> {
     let config = &plan.config;
-    let driver = sandboxes::choose(&config.sandbox).await?;
+    let site = match &plan.cluster {
+        None => Site::Here(sandboxes::choose(&config.sandbox).await?),
+        Some(cluster) => Site::Cluster(Box::new(ClusterSite::new(cluster.clone())?)),
+    };
     let kind = RunKind::of(config, &plan.tasks_digest());
     let opening = match (args.resume, args.clean) {
         (true, _) => Opening::Resume,
@@ -97,17 +102,20 @@ async fn evaluate(args: &EvalArgs, plan: &Plan, rollouts: Vec<Rollout>) -> Resul
     let metrics = Metrics::new();
     metrics.install().map_err(io)?;
     let metrics = MetricsWriter::start(metrics, &dir.metrics(), METRICS_EVERY).await.map_err(io)?;
-    if let Some(replaced) = dir.replaced() {
+    if let (Some(replaced), Site::Here(driver)) = (dir.replaced(), &site) {
         let scope = SweepScope::Run { run: replaced.to_owned(), except_incarnation: None };
         driver.sweep(&scope).await?;
     }
     let started = jiff::Timestamp::now();
     let planned = engine::planned(&rollouts);
-    let sandbox = driver.name();
+    let sandbox = match &site {
+        Site::Here(driver) => driver.name(),
+        Site::Cluster(_) => "cluster",
+    };
     let engine = Engine {
         config,
         team: plan.team.clone(),
-        driver,
+        site,
         run_id: dir.id().to_owned(),
         ledger: dir.ledger(),
         rollouts,
@@ -182,7 +190,7 @@ fn run_info(
         command: std::env::args().collect::<Vec<_>>().join(" "),
         config: toml,
         environments_peak: finished.environments_peak,
-        rss_bytes_peak: rss_bytes_peak(),
+        rss_bytes_peak: memory::resident_bytes_peak(),
     })
 }
 
@@ -192,12 +200,4 @@ fn task_info(task: &Task) -> TaskInfo {
         difficulty: task.difficulty.clone(),
         category: task.category.clone(),
     }
-}
-
-/// The most memory that this process has held, as the kernel counted it; 0 where it does not say.
-fn rss_bytes_peak() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    kib.unwrap_or(0) * 1024
 }

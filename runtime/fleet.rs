@@ -86,6 +86,11 @@ impl Fleet {
         Self::new(FleetConfig { epoch, lease: None, breaker })
     }
 
+    /// Whether this process is all of it.
+    pub fn is_local(&self) -> bool {
+        self.config.lease.is_none()
+    }
+
     pub fn new(config: FleetConfig) -> Self {
         Self { config, nodes: BTreeMap::new() }
     }

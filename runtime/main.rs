@@ -6,10 +6,13 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 use orcapack::cli::{Cli, Command, TasksCommand};
+use orcapack::cli_cluster::NodeAction;
 use orcapack::config_layers::Host;
 use orcapack::exit::{Exit, Failure};
 use orcapack::host::raise_open_files;
-use orcapack::{check, doctor, eval, gc, output, tasks_command};
+use orcapack::{
+    authority_command, check, doctor, eval, gc, node_command, output, status_command, tasks_command,
+};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -30,6 +33,14 @@ fn run(command: Command) -> Result<Exit, Failure> {
     }
     match command {
         Command::Eval(args) => eval::run(&args, &host),
+        Command::Node(args) => multi_threaded(async {
+            match args.action() {
+                NodeAction::Run(cluster, args) => node_command::run(cluster, args, &host).await,
+                NodeAction::Drain(args) => node_command::drain(args, &host).await,
+            }
+        }),
+        Command::Status(args) => block_on(status_command::run(&args, &host)),
+        Command::Cluster(command) => block_on(authority_command::run(&command, &host)),
         Command::Tasks(TasksCommand::List { select, json }) => tasks_command::list(&select, json),
         Command::Tasks(TasksCommand::Import(args)) => tasks_command::import(&args),
         Command::Tasks(TasksCommand::Check(args)) => check::run(&args, &host),
@@ -44,6 +55,13 @@ fn completions(shell: clap_complete::Shell) -> Result<Exit, Failure> {
     clap_complete::generate(shell, &mut Cli::command(), "orcapack", &mut script);
     output::print(&String::from_utf8_lossy(&script))?;
     Ok(Exit::Done)
+}
+
+/// Runs a command that lives long, or does much at once.
+fn multi_threaded(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Runtime::new()
+        .map_err(|error| Failure::internal(format!("cannot start the runtime: {error}")))?;
+    runtime.block_on(command)
 }
 
 /// Runs a short command on this thread.

@@ -27,6 +27,13 @@ pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     print(&format!("{text}\n"))
 }
 
+/// Prints a value as JSON on a line of its own.
+pub fn print_json_line(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(value)
+        .map_err(|error| Failure::internal(format!("a result is not JSON: {error}")))?;
+    print(&format!("{text}\n"))
+}
+
 /// Rows under a header, columns apart by two spaces, lines without trailing blanks. Cells are
 /// broken into lines where the table would be wider than `width`.
 pub fn table<const N: usize>(

@@ -6,6 +6,7 @@ use orcapack_tasks::{Digest, Task};
 use serde::Serialize;
 
 use crate::cli::EvalArgs;
+use crate::cluster_config::ClusterConfig;
 use crate::config::EvalConfig;
 use crate::config_layers::{self, Host, Loaded};
 use crate::exit::{Exit, Failure};
@@ -19,6 +20,8 @@ pub struct Plan {
     pub config: EvalConfig,
     /// Of agent `team`.
     pub team: Option<TeamPlan>,
+    /// The cluster to run on, instead of this machine.
+    pub cluster: Option<ClusterConfig>,
     /// The selected tasks, sorted by name, at least one, and the defects of those left out.
     pub set: DataSet,
 }
@@ -35,12 +38,15 @@ impl Plan {
     /// # Errors
     /// The configuration or the data set cannot be used; no task of it can be.
     pub fn make(args: &EvalArgs, host: &Host) -> Result<Self, Failure> {
-        let Loaded { config, team } = config_layers::load(args, host)?;
+        let cluster = args.on.cluster.as_deref();
+        let cluster = cluster.map(|file| ClusterConfig::load(file, host)).transpose()?;
+        let slots = cluster.as_ref().map(|cluster| cluster.slots() as usize);
+        let Loaded { config, team } = config_layers::load(args, host, slots)?;
         let set = tasks_command::load(&config.run.dataset, &config.select)?;
         if set.tasks.is_empty() {
             return Err(Failure::bad_input(tasks_command::defects_text(&set.defects)));
         }
-        Ok(Self { config, team, set })
+        Ok(Self { config, team, cluster, set })
     }
 
     /// Of the selected tasks: what a resumed run must share with the one before.

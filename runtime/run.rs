@@ -11,6 +11,7 @@ use orcapack_cluster::mesh::Mesh;
 use orcapack_tasks::Task;
 use orcapack_tasks::outcome::FailureClass;
 use ractor::{ActorCell, SpawnErr};
+use tokio::task::JoinSet;
 
 use crate::cluster_board::ClusterBoard;
 use crate::coordinator::{Coordinator, NodeEvent, RunEnd, Work};
@@ -23,6 +24,8 @@ use crate::worker::Worker;
 pub struct Run {
     coordinator: Coordinator,
     site: Site,
+    /// What ends with the run.
+    beside: JoinSet<()>,
 }
 
 /// Where attempts are run.
@@ -51,7 +54,7 @@ impl Run {
         let welcome = Welcome { incarnation, load, held: Vec::new() };
         let worker = Worker::Local(node.rollouts.clone());
         coordinator.tell(&NodeId::local(), NodeEvent::Attached(welcome, worker));
-        Ok(Self { coordinator, site: Site::Here(node) })
+        Ok(Self { coordinator, site: Site::Here(node), beside: JoinSet::new() })
     }
 
     /// Begins a run on the workers among the mesh's peers, those that come later included.
@@ -64,9 +67,15 @@ impl Run {
         let coordinator = Coordinator::spawn(work).await.map_err(refused)?;
         let over = AtomicBool::new(false);
         let errand = Errand { mesh, coordinator: coordinator.clone(), attach, tasks, board, over };
-        let mut run = Self { coordinator, site: Site::Cluster(Envoys::new(errand)) };
+        let site = Site::Cluster(Envoys::new(errand));
+        let mut run = Self { coordinator, site, beside: JoinSet::new() };
         run.look_for_nodes();
         Ok(run)
+    }
+
+    /// Keeps tasks going until the run has stopped.
+    pub fn keep(&mut self, beside: JoinSet<()>) {
+        self.beside = beside;
     }
 
     /// Goes to the nodes that the mesh has come to know.
@@ -81,6 +90,10 @@ impl Run {
     /// The root of its actors.
     pub fn cell(&self) -> ActorCell {
         self.coordinator.cell()
+    }
+
+    pub fn coordinator(&self) -> Coordinator {
+        self.coordinator.clone()
     }
 
     /// Resolves when the run has ended. Every terminal record is on disk then.
@@ -118,7 +131,7 @@ impl Run {
     ///
     /// # Errors
     /// When the engine cannot be asked.
-    pub async fn stop(self) -> Result<Swept, SandboxError> {
+    pub async fn stop(mut self) -> Result<Swept, SandboxError> {
         let swept = match self.site {
             Site::Here(node) => node.stop().await,
             Site::Cluster(envoys) => {
@@ -126,9 +139,11 @@ impl Run {
                 if !self.coordinator.finish(LEAVE_LIMIT).await {
                     tracing::warn!("not every node has left the run within {LEAVE_LIMIT:?}");
                 }
+                envoys.mesh().clone().stop().await;
                 Ok(Swept::default())
             }
         };
+        self.beside.shutdown().await;
         self.coordinator.stop().await;
         swept
     }
