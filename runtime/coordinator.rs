@@ -387,7 +387,12 @@ impl State {
         for fence in held {
             match self.placed.get(&fence) {
                 Some(placed) if placed.node == node => {}
-                _ => worker.kill(fence),
+                _ => {
+                    // What has ended there is to be gone before it gets anything new: so what a node
+                    // keeps is bounded, however often its link breaks.
+                    worker.forget(fence);
+                    worker.kill(fence);
+                }
             }
         }
         if self.finishing.is_some() {

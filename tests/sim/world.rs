@@ -154,6 +154,12 @@ impl World {
             if worker.host.cell().get_status() == ActorStatus::Stopped {
                 self.truth.breaks(format!("the host of {id} has ended by itself"));
             }
+            // What it keeps for the coordinator is bounded, however long that is away.
+            if let Some(run) = worker.host.view().await.and_then(|view| view.run)
+                && run.running + run.unacknowledged > 2 * site.slots as usize
+            {
+                self.truth.breaks(format!("{id}, of {} slots, holds {run:?}", site.slots));
+            }
             if worker.mesh.cell().get_status() == ActorStatus::Stopped {
                 self.truth.breaks(format!("the mesh of {id} has ended by itself"));
             }
@@ -267,6 +273,7 @@ impl Setting {
                 remove_ms: (10, 500),
                 slow: 0.0,
                 failing: 0.0,
+                unmakable: 0.0,
                 dying: 0.0,
             },
             full_mesh: false,
