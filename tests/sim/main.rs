@@ -11,6 +11,7 @@ mod planted;
 mod process;
 mod random;
 mod seeds;
+mod stall;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "of what all scenarios share, a simulation needs the task alone")]
 mod support;
