@@ -167,8 +167,14 @@ impl Errand {
                     self.bring(task, &outbox);
                     continue;
                 }
-                Ok(FromNode::Started { fence }) => NodeEvent::Started { fence },
-                Ok(FromNode::Record(record)) => NodeEvent::Record(record),
+                Ok(FromNode::Started { fence }) => {
+                    self.board.started(node, fence);
+                    NodeEvent::Started { fence }
+                }
+                Ok(FromNode::Record(record)) => {
+                    self.board.ended(node, record.fence);
+                    NodeEvent::Record(record)
+                }
                 Ok(FromNode::Leaving) => {
                     self.coordinator.tell(node, NodeEvent::Left);
                     return NotThere::Left;
@@ -197,9 +203,8 @@ impl Errand {
 
 async fn next(port: &mut Port) -> Result<FromNode, NotThere> {
     match port.receive().await {
-        Received::Message(class, bytes) => {
-            codec::decode(&bytes, class.bytes_max()).map_err(|error| NotThere::For(error.to_string()))
-        }
+        Received::Message(class, bytes) => codec::decode(&bytes, class.bytes_max())
+            .map_err(|error| NotThere::For(error.to_string())),
         Received::Down(reason) => Err(NotThere::For(reason.to_string())),
     }
 }
