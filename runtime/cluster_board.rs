@@ -84,7 +84,7 @@ impl ClusterBoard {
         status.in_phase = [0; Phase::ALL.len()];
         status.live_environments = 0;
         status.waiting.clear();
-        for (node, Entry { load, missing }) in &*self.nodes() {
+        for (node, Entry { load, missing, .. }) in &*self.nodes() {
             for (sum, count) in status.in_phase.iter_mut().zip(load.in_phase) {
                 *sum += count as usize;
             }
