@@ -115,10 +115,6 @@ impl Lab {
         &self.nodes[node]
     }
 
-    pub fn running(&self) -> impl Iterator<Item = (&String, &Process)> {
-        self.nodes.iter()
-    }
-
     /// Tells a node to end, and waits until it has.
     pub fn stop(&mut self, node: &str) -> i32 {
         let process = self.nodes.remove(node).expect("a node that runs");
@@ -155,8 +151,13 @@ impl Lab {
         let mut command = self.command(COORDINATOR);
         let output = command.args(["status", "cluster.toml", "--json"]).output().unwrap();
         let status: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
-        let rows = status["nodes"].as_array()?;
-        rows.iter().find(|row| row["node"] == node || row["id"] == node).cloned()
+        status["nodes"].as_array()?.iter().find(|row| row["node"] == node).cloned()
+    }
+
+    /// That are alive, as the nodes say.
+    pub fn environments(&self) -> u64 {
+        let count = |node| self.status(node)?["status"]["environments"].as_u64();
+        self.nodes.keys().filter_map(|node| count(node)).sum()
     }
 
     /// Whatever is left of the run on this machine: of sandboxes, groups and processes.

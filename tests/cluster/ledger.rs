@@ -1,7 +1,7 @@
 //! What a run's ledger says of it, and what must be true of any.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rusqlite::{Connection, OpenFlags, Row};
 
@@ -123,7 +123,19 @@ impl Ledger {
         assert_eq!(again.collect::<Vec<_>>(), Vec::<&Attempt>::new(), "run after their records");
     }
 
-    pub fn log(&self) -> &Path {
-        &self.log
+    /// Attempts that failed were on nodes that failed, or they were not lost by this.
+    pub fn assert_lost_with_nodes_only(&self) {
+        let attempts = self.attempts();
+        let count = |state: &str| attempts.iter().filter(|attempt| attempt.state == state).count();
+        let lost = |attempt: &&Attempt| attempt.class.as_deref() == Some("node_lost");
+        eprintln!(
+            "{} attempts, of them {} interrupted and {} lost with nodes",
+            attempts.len(),
+            count("interrupted"),
+            attempts.iter().filter(lost).count(),
+        );
+        let failed = attempts.iter().filter(|attempt| attempt.class.is_some());
+        let others: Vec<&Attempt> = failed.filter(|attempt| !lost(attempt)).collect();
+        assert_eq!(others, Vec::<&Attempt>::new(), "failed by themselves");
     }
 }

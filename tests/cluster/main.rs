@@ -6,6 +6,7 @@
 mod chaos;
 mod lab;
 mod ledger;
+mod life;
 mod measure;
 mod network;
 mod process;
@@ -15,3 +16,4 @@ mod program;
 #[path = "../support/random.rs"]
 mod random;
 mod schedule;
+mod stall;

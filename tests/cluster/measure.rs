@@ -4,8 +4,9 @@ use crate::lab::{COORDINATOR, Lab};
 use crate::process::read;
 use crate::schedule::{Done, Kill};
 
-/// Prints what can be said of the kills, with percentiles over all of them.
-pub fn print(lab: &Lab, done: &Done) -> (Vec<i64>, Vec<i64>) {
+/// Prints what can be said of the kills. Sorted, in milliseconds from a kill: until the coordinator
+/// knew, and until what was lost was begun again.
+pub fn kills(lab: &Lab, done: &Done) -> (Vec<i64>, Vec<i64>) {
     let log = read(&lab.run_log());
     let attempts = lab.ledger().attempts();
     let (mut noticed, mut placed) = (Vec::new(), Vec::new());

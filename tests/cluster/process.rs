@@ -66,11 +66,6 @@ impl Process {
         kib.and_then(|kib| kib.trim().parse::<u64>().ok()).unwrap_or(0) << 10
     }
 
-    /// All that it and its predecessors have said.
-    pub fn said(&self) -> String {
-        read(&self.log)
-    }
-
     pub fn log(&self) -> &Path {
         &self.log
     }
