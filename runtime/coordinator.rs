@@ -349,8 +349,10 @@ impl State {
                 self.lost(myself, &node, fences, "left");
             }
             NodeEvent::Lost { incarnation } => {
-                tracing::warn!(%node, "the link to the node is gone");
-                self.workers.remove(&node);
+                // One that left in order needs no link.
+                if self.workers.remove(&node).is_some() {
+                    tracing::warn!(%node, "the link to the node is gone");
+                }
                 self.work.fleet.link_lost(&node, incarnation, now());
             }
         }

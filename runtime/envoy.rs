@@ -24,8 +24,9 @@ use crate::worker::Worker;
 
 /// From asking a node to its answer.
 const ATTACH_LIMIT: Duration = Duration::from_secs(10);
-/// Between two tries at a node that is not there.
-const TRY_AGAIN: Duration = Duration::from_millis(500);
+/// Between two tries at a node that is not there. A try costs next to nothing, and a node that came
+/// back has nothing to do until the next one.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
 
 /// What all envoys of a run share.
 pub struct Errand {

@@ -1,7 +1,8 @@
 //! A run on a cluster under strikes: every rollout ends once, and nothing is left.
 //!
 //! The sizes are for a small machine's CI; `just chaos-cluster` sets larger ones by variables.
-//! `ORCAPACK_SEED` repeats a draw: each test prints its own.
+//! `ORCAPACK_SEED` repeats a draw: each test prints its own. `ORCAPACK_KEEP` keeps the folders with
+//! the logs and the ledger, and `ORCAPACK_BINARY` is another build of the program to try.
 
 use std::process::Command;
 use std::time::{Duration, Instant};

@@ -44,7 +44,11 @@ impl Lab {
     pub fn new(layout: &Layout<'_>) -> Option<Self> {
         let hosts = [layout.nodes, &[COORDINATOR]].concat();
         let network = Network::of(&hosts)?;
-        let dir = tempfile::tempdir().unwrap();
+        let mut dir = tempfile::tempdir().unwrap();
+        if std::env::var_os("ORCAPACK_KEEP").is_some() {
+            dir.disable_cleanup(true);
+            eprintln!("kept: {}", dir.path().display());
+        }
         let lab = Self { nodes: BTreeMap::new(), network, dir, sandbox: layout.sandbox.into() };
         fs::create_dir(lab.path("tasks")).unwrap();
         layout.tasks.iter().for_each(|task| task.write(&lab.path("tasks")));
@@ -72,7 +76,8 @@ impl Lab {
 
     /// The program on a machine, which has its own state and cache.
     fn command(&self, host: &str) -> Command {
-        let mut command = self.network.command(host, BINARY);
+        let other = std::env::var("ORCAPACK_BINARY");
+        let mut command = self.network.command(host, other.as_deref().unwrap_or(BINARY));
         command
             .current_dir(self.dir.path())
             .env("XDG_STATE_HOME", self.path(&format!("{host}/state")))
