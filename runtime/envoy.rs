@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use orcapack_cluster::address::{Incarnation, NodeId};
 use orcapack_cluster::codec;
-use orcapack_cluster::mesh::Mesh;
+use orcapack_cluster::mesh::{Mesh, SpawnError};
 use orcapack_cluster::remote::{Class, Port, Received};
 use orcapack_tasks::Task;
 use tokio::task::JoinSet;
@@ -104,6 +104,7 @@ impl Errand {
         };
         let mut port = match self.mesh.spawn(node, RUN, args, ATTACH_LIMIT).await {
             Ok((_, port)) => port,
+            Err(SpawnError::NotConnected(_)) => return not_there(self.no_link(node)),
             Err(error) => return not_there(error.to_string()),
         };
         let welcome = match tokio::time::timeout(ATTACH_LIMIT, next(&mut port)).await {
@@ -116,6 +117,15 @@ impl Errand {
         let incarnation = welcome.incarnation;
         self.board.is_there(node);
         (Some(incarnation), self.attend(node, port, welcome).await)
+    }
+
+    /// Why there is no link to a node, for whoever waits for it.
+    fn no_link(&self, node: &NodeId) -> String {
+        let peer = self.mesh.peers().into_iter().find(|peer| peer.node == *node);
+        match peer.and_then(|peer| peer.problem) {
+            Some(problem) => format!("no link: {problem}"),
+            None => "no link yet".to_owned(),
+        }
     }
 
     async fn attend(&self, node: &NodeId, mut port: Port, welcome: Welcome) -> NotThere {

@@ -147,7 +147,7 @@ async fn until_end(
                     return Err(Failure::internal("a part of the node has ended".to_owned()));
                 };
                 if let Some(at) = end_at {
-                    let busy = view.run.is_some_and(|run| run.running + run.unacknowledged > 0);
+                    let busy = view.run.is_some_and(|run| run.is_under_way());
                     if !busy || at <= tokio::time::Instant::now() {
                         return Ok(Exit::Done);
                     }

@@ -96,11 +96,16 @@ impl Lab {
 
     /// Starts a node, again or for the first time.
     pub fn start(&mut self, node: &str) {
-        let log = self.path(&format!("{node}.log"));
-        let mut command = self.command(node);
-        let command = command.args(["node", "cluster.toml", "--id", node]);
-        let process = Process::start(&format!("node {node}"), command, &log, None);
+        let process = self.start_as(node, node);
         self.nodes.insert(node.to_owned(), process);
+    }
+
+    /// Starts a node on the machine of another.
+    pub fn start_as(&self, node: &str, host: &str) -> Process {
+        let log = self.path(&format!("{host}.log"));
+        let mut command = self.command(host);
+        let command = command.args(["node", "cluster.toml", "--id", node]);
+        Process::start(&format!("node {node} on {host}"), command, &log, None)
     }
 
     /// Starts all these, and waits until they are up.
@@ -122,9 +127,13 @@ impl Lab {
 
     /// Tells a node to end, and waits until it has.
     pub fn stop(&mut self, node: &str) -> i32 {
-        let process = self.nodes.remove(node).expect("a node that runs");
-        process.signal(Signal::SIGTERM);
-        process.end(PATIENCE)
+        self.node(node).signal(Signal::SIGTERM);
+        self.end(node)
+    }
+
+    /// Waits until a node has ended.
+    pub fn end(&mut self, node: &str) -> i32 {
+        self.nodes.remove(node).expect("a node that runs").end(PATIENCE)
     }
 
     /// Starts `orcapack eval` on the cluster.
@@ -149,6 +158,12 @@ impl Lab {
 
     pub fn path(&self, relative: &str) -> PathBuf {
         self.dir.path().join(relative)
+    }
+
+    /// As a user sees the nodes.
+    pub fn status_table(&self) -> String {
+        let output = self.command(COORDINATOR).args(["status", "cluster.toml"]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// What a node says of itself. `None` where it does not answer.

@@ -1,6 +1,7 @@
 //! Nodes that come and go in order while a run goes on, and coordinators that do not.
 
-use std::time::Duration;
+use std::fs;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
@@ -94,9 +95,13 @@ fn ac3_a_run_ends_while_a_node_is_cut_off_which_stops_and_cleans_up_by_itself() 
     assert!(read(&log).contains("waiting for node n2"), "{}", tail(&log));
     ledger.assert_each_passed_once(16);
     until("clean", &away, || lab.left().is_empty());
-    lab.network.heal("n2", Cut::Off);
 
-    // What it has of the old run is in nobody's way.
+    // Records that nobody will come for keep it from nothing.
+    let begin = Instant::now();
+    assert_eq!(lab.stop("n2"), 0, "{}", tail(&away));
+    assert!(begin.elapsed() < Duration::from_secs(20), "{}", tail(&away));
+    lab.network.heal("n2", Cut::Off);
+    lab.start("n2");
     let eval = lab.eval(&[&args[..], &["--clean"]].concat());
     until("back", &log, || ledger.assigned_to("n2") > 0);
     assert_eq!(eval.end(PATIENCE), 0, "{}", tail(&log));
@@ -119,9 +124,49 @@ fn a_run_that_is_interrupted_leaves_its_nodes_clean_and_can_be_resumed() {
     until("drains", &log, || read(&log).contains("draining"));
     eval.signal(Signal::SIGTERM);
     assert_eq!(eval.end(Duration::from_secs(20)), 130, "{}", tail(&log));
-    assert_eq!(lab.left(), Vec::<String>::new());
+    // An image that is being built is the node's, and of use to the next run.
+    until("clean", &log, || lab.left().is_empty());
     args.push("--resume");
     assert_eq!(lab.eval(&args).end(PATIENCE), 0, "{}", tail(&log));
     ledger.assert_each_passed_once(24);
     assert_eq!(lab.left(), Vec::<String>::new());
+}
+
+/// One that is not there is named, with what is wrong and since when.
+#[test]
+fn a_run_waits_for_its_nodes_and_ends_without_the_one_that_never_comes() {
+    let Some(mut lab) = lab(&["n1", "n2"], 4) else { return };
+    let eval = lab.eval(&["-k", "4"]);
+    let log = eval.log().to_owned();
+    until("waiting", &log, || {
+        let said = read(&log);
+        ["n1", "n2"].iter().all(|node| said.contains(&format!("waiting for node {node}: no link")))
+    });
+    lab.start("n1");
+    assert_eq!(eval.end(PATIENCE), 0, "{}", tail(&log));
+    lab.ledger().assert_each_passed_once(16);
+    assert_eq!(lab.left(), Vec::<String>::new());
+    let output = lab.status_table();
+    assert!(output.contains("unreachable"), "{output}");
+}
+
+#[test]
+fn a_node_whose_identity_was_cloned_is_fenced_and_leaves_nothing() {
+    let Some(mut lab) = lab(&["n1", "n2", "n3"], 4) else { return };
+    lab.start_all(&["n1", "n2"]);
+    let eval = lab.eval(&["-k", "8", "-n", "8", "--set", "agent.think_sec=1"]);
+    let (ledger, log) = (lab.ledger(), eval.log().to_owned());
+    ledger.until("full", &running_on("n1"), 4);
+    let cloned = lab.path("n3/state/orcapack/lab/n1");
+    fs::create_dir_all(&cloned).unwrap();
+    for file in fs::read_dir(lab.path("n1/state/orcapack/lab/n1")).unwrap().flatten() {
+        fs::copy(file.path(), cloned.join(file.file_name())).unwrap();
+    }
+    let clone = lab.start_as("n1", "n3");
+    assert_eq!(lab.end("n1"), 8, "{}", tail(&lab.path("n1.log")));
+    assert_eq!(eval.end(PATIENCE), 0, "{}", tail(&log));
+    ledger.assert_each_passed_once(32);
+    assert_eq!(lab.left(), Vec::<String>::new());
+    clone.signal(Signal::SIGTERM);
+    assert_eq!(clone.end(PATIENCE), 0);
 }
