@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use orcapack_cluster::address::{Incarnation, NodeId};
 use orcapack_cluster::codec;
-use orcapack_cluster::mesh::Mesh;
+use orcapack_cluster::mesh::{Mesh, SpawnError};
 use orcapack_cluster::remote::{Class, Port, Received};
-use orcapack_cluster::session::SpawnError;
+
 use orcapack_tasks::Task;
 use tokio::task::JoinSet;
 
