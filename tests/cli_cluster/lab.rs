@@ -238,7 +238,8 @@ impl Running {
     }
 
     pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
+        // It may have ended by itself.
+        let _ = kill(Pid::from_raw(self.child.id().cast_signed()), signal);
     }
 
     pub fn end_with(mut self, signal: Signal) -> Ended {
