@@ -387,7 +387,12 @@ impl State {
         for fence in held {
             match self.placed.get(&fence) {
                 Some(placed) if placed.node == node => {}
-                _ => worker.kill(fence),
+                _ => {
+                    // What has ended there is to be gone before it gets anything new: so what a node
+                    // keeps is bounded, however often its link breaks.
+                    worker.forget(fence);
+                    worker.kill(fence);
+                }
             }
         }
         if self.finishing.is_some() {
@@ -491,7 +496,9 @@ impl State {
     fn record(&mut self, myself: &ActorRef<Message>, from: &NodeId, mut record: AttemptRecord) {
         let AttemptRecord { rollout, attempt, fence, .. } = record;
         let known = self.placed.get(&fence);
-        if !known.is_some_and(|placed| placed.node == *from && placed.rollout == rollout) {
+        let is_known =
+            known.is_some_and(|placed| placed.node == *from && placed.rollout == rollout);
+        if !is_known && self.work.ledger.is_fenced() {
             tracing::warn!(rollout, attempt, fence, node = %from, "a stale record was refused");
             metrics::counter!("orcapack_stale_reports_total").increment(1);
             if let Some(worker) = self.workers.get(from) {
