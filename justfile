@@ -43,6 +43,10 @@ chaos-cluster:
 bench:
     cargo bench --bench rollouts
 
+# Hostile bytes for ten minutes each: "codec" and "lane" (needs nightly and cargo-fuzz)
+fuzz target="codec" seconds="600":
+    cargo +nightly fuzz run --fuzz-dir tests/fuzz {{target}} -- -max_total_time={{seconds}}
+
 # Licences, bans and advisories of all dependencies (needs cargo-deny)
 deny:
     cargo deny --config .deny.toml check

@@ -5,12 +5,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use orcapack_tasks::outcome::{FailureClass, Outcome};
 use ractor::{
     Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, DerivedActorRef, SupervisionEvent,
 };
+use tokio::time::Instant;
 
 use crate::attempt::{Assignment, AttemptReport, Context};
 use crate::phase::PhaseTimes;
@@ -76,6 +77,7 @@ struct Running {
     assignment: Assignment,
     actor: ActorCell,
     started: SystemTime,
+    began: Instant,
     killed: bool,
 }
 
@@ -116,6 +118,7 @@ impl Actor for RolloutSupervisor {
                     assignment: *assignment.clone(),
                     actor: actor.get_cell(),
                     started: SystemTime::now(),
+                    began: Instant::now(),
                     killed: false,
                 };
                 state.by_fence.insert(assignment.fence, actor.get_id());
@@ -152,9 +155,10 @@ impl Actor for RolloutSupervisor {
             SupervisionEvent::ActorFailed(cell, error) => (cell.get_id(), error.to_string()),
             _ => return Ok(()),
         };
-        if let Some(Running { assignment, started, killed, .. }) = state.remove(id) {
+        if let Some(running) = state.remove(id) {
+            let killed = running.killed;
             let class = if killed { FailureClass::NodeLost } else { FailureClass::Internal };
-            let report = died(assignment, started, class, &reason);
+            let report = died(running, class, &reason);
             state.reports.cast(Box::new(report))?;
         }
         Ok(())
@@ -162,12 +166,8 @@ impl Actor for RolloutSupervisor {
 }
 
 /// The report of an attempt whose actor died: its time is counted, to no phase's account.
-fn died(
-    assignment: Assignment,
-    started: SystemTime,
-    class: FailureClass,
-    reason: &str,
-) -> AttemptReport {
+fn died(running: Running, class: FailureClass, reason: &str) -> AttemptReport {
+    let Running { assignment, started, began, .. } = running;
     let message = format!("the rollout's actor ended before its attempt did: {reason}");
     AttemptReport {
         assignment,
@@ -175,7 +175,7 @@ fn died(
         note: None,
         phases: PhaseTimes::default(),
         started,
-        wall: started.elapsed().unwrap_or(Duration::ZERO),
+        wall: began.elapsed(),
         steps: Vec::new(),
         unfinished: None,
     }

@@ -2,8 +2,8 @@
 //! TCP with nothing around it, and an actor in the same process.
 //!
 //! Both sides are in one process, over loopback. Samples are processes of their own and ways are
-//! interleaved; of several rounds the best counts, as in `rollouts.rs`, but for the memory, of which
-//! the most does. About a minute.
+//! interleaved; of several rounds the best counts, as in `rollouts.rs`, but of memory the most.
+//! About a minute.
 //!
 //! `cargo bench --bench link`
 

@@ -47,6 +47,21 @@ impl Bundle {
         folder.begin(&self.key)?;
         folder.finish(&self.certificate, &self.authority, self.revocations.as_ref())
     }
+
+    pub fn read(folder: &Path) -> Result<Self, FileError> {
+        Folder::new(folder).read()
+    }
+
+    /// Takes the place of the identity that is in a folder.
+    pub fn replace(&self, folder: &Path) -> Result<(), FileError> {
+        let folder = Folder::new(folder);
+        let authority = files::to_pem("CERTIFICATE", &self.authority);
+        files::replace(&folder.file(AUTHORITY_FILE), &authority, PUBLIC)?;
+        if let Some(revocations) = &self.revocations {
+            folder.put_revocations(revocations)?;
+        }
+        folder.replace(&self.key, &self.certificate)
+    }
 }
 
 #[derive(Clone, Debug)]

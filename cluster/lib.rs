@@ -22,6 +22,9 @@ pub mod credentials;
 #[cfg(any(test, feature = "sim"))]
 #[path = "fixture_tests.rs"]
 pub mod fixture;
+#[cfg(any(test, feature = "sim"))]
+#[path = "hostile_tests.rs"]
+pub mod hostile;
 pub mod identity;
 pub mod identity_certificate;
 pub mod identity_clock;
@@ -56,6 +59,7 @@ mod quic_error;
 mod quic_link;
 #[cfg(any(test, feature = "sim"))]
 pub mod quic_sim;
+pub mod split;
 pub mod tcp;
 mod tcp_head;
 mod tcp_link;

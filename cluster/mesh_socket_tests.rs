@@ -9,23 +9,46 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::address::{Incarnation, Role};
+use crate::credentials::Credentials;
 use crate::fixture::TestAuthority;
 use crate::link::Transport;
 use crate::mesh::*;
 use crate::mesh_fixture_tests::id;
 use crate::quic::{QuicConfig, QuicTransport, ResetKey};
+use crate::split::SplitTransport;
+use crate::tcp::{TcpConfig, TcpTransport};
 
 const SOON: Duration = Duration::from_secs(60);
+
+async fn quic(index: u8, credentials: Arc<dyn Credentials>) -> Arc<dyn Transport> {
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let config = QuicConfig::new(listen, ResetKey::new([index; ResetKey::BYTES]));
+    Arc::new(QuicTransport::bind(config, credentials).unwrap())
+}
+
+/// Over both; TCP has the port that QUIC has got.
+async fn split(index: u8, credentials: Arc<dyn Credentials>) -> Arc<dyn Transport> {
+    loop {
+        let main = quic(index, credentials.clone()).await;
+        let tcp = TcpTransport::bind(TcpConfig::new(main.local_addr()), credentials.clone()).await;
+        // Somebody may have it already.
+        if let Ok(tcp) = tcp {
+            return Arc::new(SplitTransport::new(main, Arc::new(tcp)));
+        }
+    }
+}
 
 async fn start(
     authority: &TestAuthority,
     index: u8,
     peers: Vec<PeerAddress>,
+    over_tcp: bool,
 ) -> (Mesh, mpsc::Receiver<MeshEvent>, SocketAddr) {
-    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let config = QuicConfig::new(listen, ResetKey::new([index; ResetKey::BYTES]));
     let credentials = authority.issue(id(index).as_str(), Role::Worker);
-    let transport = Arc::new(QuicTransport::bind(config, credentials).unwrap());
+    let transport = match over_tcp {
+        true => split(index, credentials).await,
+        false => quic(index, credentials).await,
+    };
     let at = transport.local_addr();
     let config = MeshConfig {
         me: id(index),
@@ -50,10 +73,19 @@ async fn start(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn actors_on_real_sockets_come_and_go_from_many_threads() {
+    come_and_go(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn their_data_may_go_over_tcp() {
+    come_and_go(true).await;
+}
+
+async fn come_and_go(over_tcp: bool) {
     let authority = TestAuthority::default();
-    let (one, _events, at) = start(&authority, 0, Vec::new()).await;
+    let (one, _events, at) = start(&authority, 0, Vec::new(), over_tcp).await;
     let peer = PeerAddress { node: id(0), role: Role::Worker, at };
-    let (two, mut events, _) = start(&authority, 1, vec![peer]).await;
+    let (two, mut events, _) = start(&authority, 1, vec![peer], over_tcp).await;
     assert!(matches!(timeout(SOON, events.recv()).await, Ok(Some(MeshEvent::Up { .. }))));
     let mut talks = JoinSet::new();
     for talk in 0..16_usize {

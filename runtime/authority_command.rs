@@ -147,7 +147,8 @@ async fn serve(config: &ClusterConfig) -> Result<Exit, Failure> {
     let identity = Identity::in_memory(bundle, system_clock(), Strangers::MayJoin);
     let identity = identity.map_err(|error| Failure::internal(error.to_string()))?;
     let key = ResetKey::new(member::random()?);
-    let transport = member::transport(address.listen(), key, Arc::new(identity))?;
+    let identity = Arc::new(identity);
+    let transport = member::transport(address.listen(), key, identity.clone())?;
     tracing::info!(listen = %address.listen(), "the authority lets nodes join");
     let mut answering = JoinSet::new();
     loop {
@@ -161,8 +162,8 @@ async fn serve(config: &ClusterConfig) -> Result<Exit, Failure> {
             None => break,
             Some(link) if answering.len() >= GUESTS_MAX => link.close(CloseReason::Refused),
             Some(link) => {
-                let authority = authority.clone();
-                answering.spawn(async move { welcome(link, authority).await });
+                let (authority, identity) = (authority.clone(), identity.clone());
+                answering.spawn(async move { welcome(link, authority, &identity).await });
             }
         }
     }
@@ -170,7 +171,7 @@ async fn serve(config: &ClusterConfig) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-async fn welcome(link: Arc<dyn Link>, authority: Arc<Authority>) {
+async fn welcome(link: Arc<dyn Link>, authority: Arc<Authority>, identity: &Identity) {
     match link.purpose() {
         Purpose::Join => {
             let served = match link.accept().await {
@@ -182,9 +183,28 @@ async fn welcome(link: Arc<dyn Link>, authority: Arc<Authority>) {
             }
             link.close(CloseReason::Leaving);
         }
-        Purpose::Call => calls::serve(link, &AuthorityDesk(authority)).await,
+        Purpose::Call => {
+            // Another process may have revoked it since: what counts are the books.
+            if let Err(error) = follow_books(&authority, identity).await {
+                tracing::error!(error, "whom to trust is not known");
+                return link.close(CloseReason::Refused);
+            }
+            if link.is_revoked() {
+                tracing::warn!(peer = ?link.peer(), "refused: its certificate is revoked");
+                return link.close(CloseReason::Revoked);
+            }
+            calls::serve(link, &AuthorityDesk(authority)).await;
+        }
         Purpose::Control | Purpose::Data => link.close(CloseReason::Refused),
     }
+}
+
+async fn follow_books(authority: &Arc<Authority>, identity: &Identity) -> Result<(), String> {
+    let authority = authority.clone();
+    let list = tokio::task::spawn_blocking(move || authority.crl()).await;
+    let list = list.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    identity.set_crl_der(&list).map_err(|error| error.to_string())?;
+    Ok(())
 }
 
 struct AuthorityDesk(Arc<Authority>);
@@ -257,7 +277,15 @@ async fn revoke(args: &RevokeArgs, host: &Host) -> Result<Exit, Failure> {
         output::plural(revoked.len(), "certificate"),
         args.id
     ))?;
-    let list = authority.crl().map_err(refused)?.to_vec();
+    let list = authority.crl().map_err(refused)?;
+    for (name, role) in [(COORDINATOR, Role::Coordinator), (OPERATOR, Role::Operator)] {
+        // Where this machine has them: what they ask of the revoked node must not be answered.
+        if let Ok(identity) = member::identity(&config, name, role) {
+            let taken = identity.set_crl_der(&list);
+            taken.map_err(|error| Failure::bad_input(format!("{name}: {error}")))?;
+        }
+    }
+    let list = list.to_vec();
     let transport = member::caller(&config, OPERATOR, Role::Operator)?;
     let mut exit = Exit::Done;
     for node in config.peers()?.into_iter().filter(|node| node.id != args.id) {

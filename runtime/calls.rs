@@ -26,6 +26,8 @@ pub enum Question {
     Drain(bool),
     /// A revocation list, DER. It proves itself.
     Revocations(Vec<u8>),
+    /// The list of who is asked, if its number is greater.
+    RevocationsAfter(u64),
     /// Give me a request for your next certificate. An operator's.
     Rotate,
     /// What the authority says to that request.
@@ -38,7 +40,8 @@ pub enum Question {
 pub enum Answer {
     Status(Box<NodeStatus>),
     Done,
-    /// To [`Question::Rotate`] and [`Question::Renew`].
+    /// To [`Question::Rotate`], [`Question::Renew`] and [`Question::RevocationsAfter`], where there
+    /// are none if there is nothing newer.
     Bytes(Vec<u8>),
     Refused(String),
 }

@@ -49,6 +49,9 @@ pub struct NodeRunArgs {
     /// Token for a node without an identity, or @FILE that holds it [or: $ORCAPACK_JOIN_TOKEN]
     #[arg(long, value_name = "TOKEN")]
     pub join: Option<String>,
+    /// End once the first run that came is over, such as in a batch job
+    #[arg(long)]
+    pub exit_when_done: bool,
     /// Running rollouts may end in this time after SIGTERM [default: the file's drain_sec]
     #[arg(long, value_name = "SECONDS")]
     #[arg(value_parser = clap::value_parser!(u64).range(0..=86_400))]

@@ -52,6 +52,7 @@ fn node_is_run_by_its_file_and_drained_by_its_id() {
     let run = NodeRunArgs {
         id: Some("n1".to_owned()),
         join: Some("@n1.token".to_owned()),
+        exit_when_done: false,
         drain_sec: Some(9),
     };
     assert_eq!(args.action(), NodeAction::Run(Path::new("lab.toml"), &run));

@@ -52,6 +52,8 @@ pub struct ClusterConfig {
     /// The folder of the nodes' states. Absolute.
     pub state_dir: PathBuf,
     pub port: u16,
+    /// What carries tasks and records.
+    pub data_over: DataOver,
     /// A node that could not renew its lease for so long stops its rollouts.
     pub lease: Duration,
     /// The longest that any node may take to drain, those included that no job has now.
@@ -59,6 +61,19 @@ pub struct ClusterConfig {
     pub discovery: Discovery,
     /// All that the file names and discovery found. Empty only outside of a Slurm job.
     pub nodes: BTreeMap<NodeId, ClusterNode>,
+}
+
+/// What carries the data connections of nodes: everything but control.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DataOver {
+    #[default]
+    Quic,
+    /// TLS over TCP, on the same port number: less work for a byte.
+    Tcp,
+}
+
+impl DataOver {
+    pub const NAMES: [(&str, Self); 2] = [("quic", Self::Quic), ("tcp", Self::Tcp)];
 }
 
 /// A node as its cluster knows it.

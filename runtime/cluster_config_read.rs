@@ -10,7 +10,7 @@ use orcapack_cluster::address::NodeId;
 use orcapack_tasks::toml_section::Section;
 
 use crate::cluster_config::{
-    AUTHORITY_PORT, ClusterConfig, ClusterNode, DRAIN, LEASE, NODES_MAX, PORT, SLOTS,
+    AUTHORITY_PORT, ClusterConfig, ClusterNode, DRAIN, DataOver, LEASE, NODES_MAX, PORT, SLOTS,
     default_state_dir,
 };
 use crate::cluster_discovery::{ADDRESS, Discovery, Found, HostPort};
@@ -45,6 +45,7 @@ impl ClusterConfig {
             state_dir: opt_path(&cluster, "state_dir", folder)
                 .unwrap_or_else(|| host.working_dir.join(default_state_dir(&name, host.variables))),
             port,
+            data_over: cluster.one_of_or("data_over", DataOver::default(), &DataOver::NAMES),
             lease: cluster.duration_sec_or("lease_sec", LEASE, 1.0..=600.0),
             drain_max,
             nodes: nodes.read(host),

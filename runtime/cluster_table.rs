@@ -12,7 +12,7 @@ use crate::output::{duration, plural};
 use crate::table::{bytes, dash, printable};
 
 /// What a terminal must be wide for a column of each phase.
-const PHASES_WIDTH: u16 = 120;
+const PHASES_WIDTH: u16 = 140;
 /// Of the lines below the table; `--json` has all of them.
 const LINES_MAX: usize = 24;
 

@@ -43,7 +43,8 @@ pub enum Message {
     Kill,
     /// Answered when the run has ended.
     WaitEnd(RpcReplyPort<RunEnd>),
-    /// After the end: sends the nodes home. Answered when each has left, or is gone.
+    /// After the end: sends the nodes home. Answered when each has left, or is gone for longer than
+    /// its lease, so that nothing of the run is at work anywhere.
     Finish(RpcReplyPort<()>),
 }
 
@@ -294,6 +295,9 @@ impl Actor for CoordinatorActor {
         state.fill(&myself);
         state.set_alarm(&myself);
         state.tell_end();
+        // FL-1: what runs is what is placed, and takes as many slots.
+        debug_assert_eq!(state.placed.len(), state.work.ledger.running());
+        debug_assert_eq!(state.placed.len(), state.work.fleet.placed_count());
         Ok(())
     }
 
@@ -349,7 +353,7 @@ impl State {
                 self.lost(myself, &node, fences, "left");
             }
             NodeEvent::Lost { incarnation } => {
-                // One that left in order needs no link.
+                // One that has left is not missed.
                 if self.workers.remove(&node).is_some() {
                     tracing::warn!(%node, "the link to the node is gone");
                 }
@@ -385,6 +389,9 @@ impl State {
                 Some(placed) if placed.node == node => {}
                 _ => worker.kill(fence),
             }
+        }
+        if self.finishing.is_some() {
+            worker.end();
         }
         self.workers.insert(node, worker);
     }
@@ -590,6 +597,7 @@ impl State {
         }
         let remote = |worker: &Worker| matches!(worker, Worker::Remote(_));
         if !self.workers.values().any(remote)
+            && !self.work.fleet.may_run_unseen()
             && let Some(reply) = self.finishing.take()
         {
             drop(reply.send(()));

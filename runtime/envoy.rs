@@ -5,6 +5,7 @@
 //! tries again when the link is gone. It decides nothing.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -36,7 +37,7 @@ pub struct Errand {
     /// By their numbers in the run.
     pub tasks: Vec<Arc<Task>>,
     pub board: Arc<ClusterBoard>,
-    /// The run is over: who has come home stays.
+    /// The run is over: who has left is not gone to again.
     pub over: AtomicBool,
 }
 
@@ -63,7 +64,8 @@ impl Envoys {
         }
     }
 
-    /// The run is over: no node is gone to again.
+    /// The run is over: no node that has left it is gone to again. One that is out of reach is, since
+    /// it does not know yet.
     pub fn over(&self) {
         self.errand.over.store(true, Ordering::Relaxed);
     }
@@ -78,17 +80,31 @@ impl Envoys {
 }
 
 /// Why an envoy is without its node.
-struct NotThere(String);
+enum NotThere {
+    /// It has left the run in order.
+    Left,
+    For(String),
+}
+
+impl fmt::Display for NotThere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Left => f.write_str("it has left"),
+            Self::For(why) => f.write_str(why),
+        }
+    }
+}
 
 impl Errand {
     async fn serve(&self, node: &NodeId) {
         loop {
             let (incarnation, why) = self.visit(node).await;
-            self.board.waits(node, why.0);
+            let has_left = matches!(why, NotThere::Left);
+            self.board.waits(node, why.to_string());
             if let Some(incarnation) = incarnation {
                 self.coordinator.tell(node, NodeEvent::Lost { incarnation });
             }
-            if self.over.load(Ordering::Relaxed) {
+            if has_left && self.over.load(Ordering::Relaxed) {
                 return;
             }
             tokio::time::sleep(TRY_AGAIN).await;
@@ -97,7 +113,7 @@ impl Errand {
 
     /// From the attaching to the end of the link. With the incarnation, if the node had come.
     async fn visit(&self, node: &NodeId) -> (Option<Incarnation>, NotThere) {
-        let not_there = |why: String| (None, NotThere(why));
+        let not_there = |why: String| (None, NotThere::For(why));
         let args = match codec::encode(&self.attach, Class::Control.bytes_max()) {
             Ok(args) => args,
             Err(error) => return not_there(format!("the run's configuration: {error}")),
@@ -141,7 +157,7 @@ impl Errand {
                 biased;
                 message = next(&mut port) => message,
                 // Without it nothing more is sent.
-                _ = pump.join_next() => return NotThere("it takes no more messages".to_owned()),
+                _ = pump.join_next() => return NotThere::For("it takes no more messages".to_owned()),
             };
             let event = match message {
                 Ok(FromNode::Beat { beat, load }) => {
@@ -153,11 +169,20 @@ impl Errand {
                     self.bring(task, &outbox);
                     continue;
                 }
-                Ok(FromNode::Started { fence }) => NodeEvent::Started { fence },
-                Ok(FromNode::Record(record)) => NodeEvent::Record(record),
-                Ok(FromNode::Leaving) => NodeEvent::Left,
+                Ok(FromNode::Started { fence }) => {
+                    self.board.started(node, fence);
+                    NodeEvent::Started { fence }
+                }
+                Ok(FromNode::Record(record)) => {
+                    self.board.ended(node, record.fence);
+                    NodeEvent::Record(record)
+                }
+                Ok(FromNode::Leaving) => {
+                    self.coordinator.tell(node, NodeEvent::Left);
+                    return NotThere::Left;
+                }
                 Ok(FromNode::Welcome(_) | FromNode::Refused(_)) => {
-                    return NotThere("it does not keep to the protocol".to_owned());
+                    return NotThere::For("it does not keep to the protocol".to_owned());
                 }
                 Err(why) => return why,
             };
@@ -180,9 +205,8 @@ impl Errand {
 
 async fn next(port: &mut Port) -> Result<FromNode, NotThere> {
     match port.receive().await {
-        Received::Message(class, bytes) => {
-            codec::decode(&bytes, class.bytes_max()).map_err(|error| NotThere(error.to_string()))
-        }
-        Received::Down(reason) => Err(NotThere(reason.to_string())),
+        Received::Message(class, bytes) => codec::decode(&bytes, class.bytes_max())
+            .map_err(|error| NotThere::For(error.to_string())),
+        Received::Down(reason) => Err(NotThere::For(reason.to_string())),
     }
 }

@@ -43,7 +43,7 @@ pub fn run(args: &EvalArgs, host: &Host) -> Result<Exit, Failure> {
     }
     let runtime = tokio::runtime::Runtime::new()
         .map_err(|error| Failure::internal(format!("cannot start the runtime: {error}")))?;
-    runtime.block_on(evaluate(args, &plan, rollouts))
+    runtime.block_on(evaluate(args, &plan, rollouts, host))
 }
 
 /// Sample by sample over all tasks, so that every image is wanted early and its builds overlap with
@@ -84,11 +84,18 @@ fn solver(kind: AgentKind, task: &Task, sample: usize) -> Option<Solver> {
     Some(Solver::Trial(trial))
 }
 
-async fn evaluate(args: &EvalArgs, plan: &Plan, rollouts: Vec<Rollout>) -> Result<Exit, Failure> {
+async fn evaluate(
+    args: &EvalArgs,
+    plan: &Plan,
+    rollouts: Vec<Rollout>,
+    host: &Host,
+) -> Result<Exit, Failure> {
     let config = &plan.config;
     let site = match &plan.cluster {
         None => Site::Here(sandboxes::choose(&config.sandbox).await?),
-        Some(cluster) => Site::Cluster(Box::new(ClusterSite::new(cluster.clone())?)),
+        Some(cluster) => {
+            Site::Cluster(Box::new(ClusterSite::new(cluster.clone(), host.variables)?))
+        }
     };
     let kind = RunKind::of(config, &plan.tasks_digest());
     let opening = match (args.resume, args.clean) {

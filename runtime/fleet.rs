@@ -223,6 +223,11 @@ impl Fleet {
         self.nodes.values().flat_map(Node::wakes).min()
     }
 
+    /// Whether a node that is out of reach may still run something.
+    pub fn may_run_unseen(&self) -> bool {
+        self.nodes.values().any(Node::may_run_unseen)
+    }
+
     pub fn nodes(&self) -> &BTreeMap<NodeId, Node> {
         &self.nodes
     }

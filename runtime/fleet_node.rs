@@ -180,6 +180,11 @@ impl Node {
         by_band.then(by_image).then(self.fuller(other)).then(by_load)
     }
 
+    pub(crate) fn may_run_unseen(&self) -> bool {
+        let held = self.lessor.as_ref().is_some_and(|lessor| lessor.free_at().is_some());
+        self.link == NodeLink::Lost && held
+    }
+
     /// When it has to be looked at again though nothing happens.
     pub(crate) fn wakes(&self) -> impl Iterator<Item = Instant> {
         let lease = self.lessor.as_ref().and_then(Lessor::free_at);

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::{fs, io};
 
 use orcapack_cluster::identity::Identity;
 use orcapack_cluster::identity_clock::system_clock;
+use orcapack_cluster::identity_folder::{Bundle, CERTIFICATE_FILE};
 use orcapack_cluster::join::{self, Newcomer};
 use orcapack_cluster::join_trust::Stranger;
 use orcapack_cluster::link::{CloseReason, Priority, Purpose, Transport};
@@ -20,8 +22,10 @@ use crate::config_layers::Host;
 use crate::exit::{Exit, Failure};
 use crate::member::{self, ANYWHERE, COORDINATOR};
 
-/// Joins with the token that was given, if the node has no identity yet. One that has, ignores it:
-/// the token stays in a unit's environment, and is good once.
+/// Names the token that the identity was made with.
+const TOKEN_FILE: &str = "joined";
+
+/// Joins with the token that was given, if the node has no identity yet.
 ///
 /// # Errors
 /// The token is none, or the authority cannot be reached or refuses.
@@ -32,18 +36,81 @@ pub async fn join_if_new(
     host: &Host,
 ) -> Result<(), Failure> {
     let folder = config.state_of(&node.id);
-    if folder.join("node.pem").exists() {
+    if folder.join(CERTIFICATE_FILE).exists() {
         return Ok(());
     }
-    let Some(text) = args.join_token(host.variables)? else { return Ok(()) };
-    let token: JoinToken =
-        text.parse().map_err(|error| Failure::bad_input(format!("the join token: {error}")))?;
+    let Some(token) = token(args, host)? else { return Ok(()) };
     let authority = authority(config).map_err(Failure::bad_input)?;
     join(node, &folder, &token, authority)
         .await
         .map_err(|why| Failure::new(Exit::Unreachable, format!("joining at {authority}: {why}")))?;
     tracing::info!(node = %node.id, "has joined {}", config.name);
-    Ok(())
+    remember(&folder, &token)
+}
+
+/// Joins anew with a token that this identity was not made with: the old one may be revoked, or
+/// have expired. Where that fails the node goes on with the identity that it has. The caller has
+/// taken the node's state.
+///
+/// # Errors
+/// The token is none, or a file cannot be written.
+pub async fn join_again(
+    config: &ClusterConfig,
+    node: &ClusterNode,
+    args: &NodeRunArgs,
+    host: &Host,
+) -> Result<(), Failure> {
+    let folder = config.state_of(&node.id);
+    let Some(token) = token(args, host)? else { return Ok(()) };
+    // It stays in a unit's environment, and is good once.
+    let made_with = fs::read_to_string(folder.join(TOKEN_FILE)).unwrap_or_default();
+    if made_with.trim() == token.id.to_string() {
+        return Ok(());
+    }
+    let staged = folder.join("joining");
+    let joined = match authority(config) {
+        Ok(at) => join_beside(node, &staged, &token, at).await,
+        Err(why) => Err(why),
+    };
+    match joined {
+        Ok(bundle) => {
+            bundle.replace(&folder).map_err(|error| Failure::bad_input(error.to_string()))?;
+            drop(fs::remove_dir_all(&staged));
+            tracing::info!(node = %node.id, "has joined {} anew", config.name);
+            remember(&folder, &token)
+        }
+        Err(why) => {
+            tracing::warn!(why, "has not joined anew: the identity that is there is used");
+            Ok(())
+        }
+    }
+}
+
+async fn join_beside(
+    node: &ClusterNode,
+    staged: &Path,
+    token: &JoinToken,
+    authority: &HostPort,
+) -> Result<Bundle, String> {
+    match fs::remove_dir_all(staged) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.to_string()),
+        _ => {}
+    }
+    join(node, staged, token, authority).await?;
+    Bundle::read(staged).map_err(|error| error.to_string())
+}
+
+/// The id, which gives nothing away.
+fn remember(folder: &Path, token: &JoinToken) -> Result<(), Failure> {
+    let path = folder.join(TOKEN_FILE);
+    fs::write(&path, format!("{}\n", token.id))
+        .map_err(|error| Failure::bad_input(format!("{}: {error}", path.display())))
+}
+
+fn token(args: &NodeRunArgs, host: &Host) -> Result<Option<JoinToken>, Failure> {
+    let Some(text) = args.join_token(host.variables)? else { return Ok(None) };
+    let token = text.parse();
+    token.map(Some).map_err(|error| Failure::bad_input(format!("the join token: {error}")))
 }
 
 fn authority(config: &ClusterConfig) -> Result<&HostPort, String> {

@@ -50,6 +50,7 @@ mod record_team;
 pub mod recorder;
 pub mod report;
 mod report_team;
+pub mod revocations;
 pub mod run;
 pub mod run_dir;
 pub mod run_host;

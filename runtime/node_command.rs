@@ -14,7 +14,7 @@ use orcapack_cluster::address::{NodeId, PeerIdentity, Role};
 use orcapack_cluster::identity::Identity;
 use orcapack_cluster::link::{CloseReason, Link, Purpose};
 use orcapack_cluster::mesh::{Mesh, MeshConfig, MeshEvent, PeerState, PeerView};
-use orcapack_cluster::remote::{DownReason, Kinds};
+use orcapack_cluster::remote::Kinds;
 use orcapack_cluster::renewal::Renewal;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -34,7 +34,7 @@ use crate::node_run::NodeRun;
 use crate::node_state::NodeState;
 use crate::run_host::{HostConfig, RunHost};
 use crate::signals::Signals;
-use crate::{memory, sandboxes, telemetry};
+use crate::{memory, revocations, sandboxes, telemetry};
 
 /// Between two looks at whether a drained node has come to its end.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -57,8 +57,11 @@ pub async fn run(
     let mut signals = Signals::listen()?;
     telemetry::start_logs(None, 1).map_err(|error| Failure::internal(error.to_string()))?;
     join_command::join_if_new(&config, &node, args, host).await?;
+    let folder = member::folder(&config, &node.id, Role::Worker)?;
+    // Before anything in it is changed: another process may live by it.
+    let state = NodeState::take(&folder)?;
+    join_command::join_again(&config, &node, args, host).await?;
     let identity = member::identity(&config, node.id.as_str(), Role::Worker)?;
-    let state = NodeState::take(&config.state_of(&node.id))?;
     let mut sandbox = EvalConfig::defaults(host.cpus, node.cache_dir.clone()).sandbox;
     sandbox.driver = node.sandbox;
     let driver = sandboxes::choose(&sandbox).await?;
@@ -81,12 +84,13 @@ pub async fn run(
         Failure::new(Exit::NoSandbox, format!("the node does not start: {error}"))
     };
     let run_host = Arc::new(RunHost::spawn(host_config, None).await.map_err(started)?);
-    let transport = member::transport(node.listen, state.reset_key.clone(), identity.clone())?;
+    let transport = member::mesh_transport(&config, node.listen, &state, &identity).await?;
     let (guests, arriving) = mpsc::channel(GUESTS_MAX);
     let mesh_config = member::mesh_config(&config, &identity, &state, true).await?;
     let mesh_config = MeshConfig { guests: Some(guests), ..mesh_config };
     let kinds = node_kinds::runs(Kinds::default(), run_host.clone());
-    let (mesh, events) = Mesh::start(mesh_config, transport, kinds, None).await.map_err(started)?;
+    let (mesh, events) =
+        Mesh::start(mesh_config, transport.clone(), kinds, None).await.map_err(started)?;
     tracing::info!(
         node = %node.id, incarnation = %state.incarnation, listen = %node.listen,
         slots = node.slots, sandbox, "the node is up"
@@ -105,7 +109,12 @@ pub async fn run(
     let mut tasks = JoinSet::new();
     tasks.spawn(answer_guests(desk.clone(), arriving));
     tasks.spawn(follow(desk.clone()));
-    let exit = until_end(&desk, &mut signals, events, drain).await;
+    let (follower, asks) = (desk.clone(), transport);
+    tasks.spawn(async move {
+        let NodeDesk { config, identity, mesh, .. } = &*follower;
+        revocations::follow(config, identity, mesh, &asks).await;
+    });
+    let exit = until_end(&desk, &mut signals, events, drain, args.exit_when_done).await;
     tasks.shutdown().await;
     desk.host.leave().await;
     // The mesh is a handle; who else has one has ended.
@@ -113,14 +122,16 @@ pub async fn run(
     exit
 }
 
-/// Until the node is fenced, or told to end and drained. The first signal drains, a second one, or
+/// Until the node is fenced, or done, or told to end and drained. The first signal drains, a second one, or
 /// the drain's time limit, ends what runs.
 async fn until_end(
     desk: &NodeDesk,
     signals: &mut Signals,
     mut events: mpsc::Receiver<MeshEvent>,
     limit: Duration,
+    exit_when_done: bool,
 ) -> Result<Exit, Failure> {
+    let mut had_a_run = false;
     let mut look = tokio::time::interval(LOOK_EVERY);
     let mut end_at: Option<tokio::time::Instant> = None;
     loop {
@@ -140,12 +151,18 @@ async fn until_end(
                     let message = "a newer process has this node's identity".to_owned();
                     return Err(Failure::new(Exit::Fenced, message));
                 }
-                Some(event) => log(&event),
+                // The mesh has logged it.
+                Some(_) => {}
             },
             _ = look.tick() => {
                 let Some(view) = desk.host.view().await else {
                     return Err(Failure::internal("a part of the node has ended".to_owned()));
                 };
+                had_a_run |= view.run.is_some();
+                if exit_when_done && had_a_run && view.run.is_none() {
+                    tracing::info!("the run is over, and so is this node");
+                    return Ok(Exit::Done);
+                }
                 if let Some(at) = end_at {
                     let busy = view.run.is_some_and(|run| run.is_under_way());
                     if !busy || at <= tokio::time::Instant::now() {
@@ -157,37 +174,15 @@ async fn until_end(
     }
 }
 
-fn log(event: &MeshEvent) {
-    match event {
-        MeshEvent::Up { peer, incarnation } => tracing::info!(%peer, %incarnation, "a peer is up"),
-        MeshEvent::Suspect { node } => tracing::warn!(%node, "a peer says nothing"),
-        MeshEvent::Heard { node } => tracing::info!(%node, "a peer is heard again"),
-        MeshEvent::Down { node, reason: DownReason::Left, .. } => {
-            tracing::info!(%node, "a peer has left");
-        }
-        MeshEvent::Down { node, reason, .. } => tracing::warn!(%node, %reason, "a peer is down"),
-        MeshEvent::Fenced => {}
-    }
-}
-
-/// Keeps the mesh's picture of its peers: their addresses, and whom not to trust any more.
+/// Keeps the addresses of the peers, and the own certificate, from growing old.
 async fn follow(desk: Arc<NodeDesk>) {
     let mut look_up = tokio::time::interval(LOOK_UP_EVERY);
-    let mut revocations = desk.identity.crl_changes();
     loop {
-        tokio::select! {
-            biased;
-            changed = revocations.changed() => match changed {
-                Ok(()) => desk.mesh.close_revoked(),
-                Err(_) => return,
-            },
-            _ = look_up.tick() => {
-                let peers = member::peers(&desk.config, &desk.node.id).await;
-                desk.mesh.set_peers(peers);
-                if let Err(error) = join_command::renew_if_due(&desk.config, &desk.identity).await {
-                    tracing::warn!(error, "the certificate was not renewed");
-                }
-            }
+        look_up.tick().await;
+        let peers = member::peers(&desk.config, &desk.node.id).await;
+        desk.mesh.set_peers(peers);
+        if let Err(error) = join_command::renew_if_due(&desk.config, &desk.identity).await {
+            tracing::warn!(error, "the certificate was not renewed");
         }
     }
 }
@@ -238,6 +233,9 @@ impl Desk for NodeDesk {
                 Ok(_) => Answer::Done,
                 Err(error) => Answer::Refused(error.to_string()),
             },
+            Question::RevocationsAfter(number) => {
+                Answer::Bytes(revocations::after(&self.identity, number))
+            }
             Question::Rotate => match Renewal::new() {
                 Ok(renewal) => {
                     let request = renewal.request().to_vec();

@@ -1,9 +1,12 @@
 //! What is on its way to the other end of a [port](orcapack_cluster::remote::Port): a bounded queue,
 //! and the task that empties it, so that who sends never waits.
 
+use std::sync::Arc;
+
 use orcapack_cluster::codec;
 use orcapack_cluster::remote::{Class, PortSender};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 use crate::wire::{FromNode, ToNode};
@@ -36,23 +39,35 @@ impl Wire for FromNode {
 
 /// Puts messages into the queue. Clones put them into the same one.
 #[derive(Clone, Debug)]
-pub struct Outbox(mpsc::Sender<(Class, Vec<u8>)>);
+pub struct Outbox {
+    queue: mpsc::Sender<(Class, Vec<u8>)>,
+    overflow: Arc<Notify>,
+}
 
 impl Outbox {
     /// A queue to the port, emptied by a task of `tasks`. The task ends when the port does, or when
-    /// the queue has overflowed: the queue's owner sees the port's end in either case, since it
-    /// drops the port with the task.
+    /// the queue has overflowed: its owner drops the port then, and the link begins anew, so that
+    /// nothing is lost from the middle of what was said.
     pub fn new(port: PortSender, tasks: &mut JoinSet<()>) -> Self {
-        let (sender, mut queue) = mpsc::channel(MESSAGES_MAX);
+        let (queue, mut waiting) = mpsc::channel(MESSAGES_MAX);
+        let overflow = Arc::new(Notify::new());
+        let overflowed = overflow.clone();
         tasks.spawn(async move {
-            while let Some((class, message)) = queue.recv().await {
-                if let Err(error) = port.send(class, message).await {
-                    tracing::debug!(%error, "a message was not sent");
-                    return;
+            let send_all = async {
+                while let Some((class, message)) = waiting.recv().await {
+                    if let Err(error) = port.send(class, message).await {
+                        tracing::debug!(%error, "a message was not sent");
+                        return;
+                    }
                 }
+            };
+            tokio::select! {
+                biased;
+                () = overflowed.notified() => tracing::warn!("too many messages wait for a peer"),
+                () = send_all => {}
             }
         });
-        Self(sender)
+        Self { queue, overflow }
     }
 
     /// What cannot be sent is lost with the link: whoever needs it hears of the link's end.
@@ -65,8 +80,11 @@ impl Outbox {
     }
 
     pub fn send_encoded(&self, class: Class, bytes: Vec<u8>) {
-        if self.0.try_send((class, bytes)).is_err() {
+        if let Err(error) = self.queue.try_send((class, bytes)) {
             metrics::counter!("orcapack_messages_lost_total").increment(1);
+            if matches!(error, TrySendError::Full(_)) {
+                self.overflow.notify_one();
+            }
         }
     }
 }

@@ -138,9 +138,10 @@ fn trajectory(report: &AttemptReport, run: &str) -> Trajectory {
     trajectory
 }
 
+/// To the millisecond, and of the same length whatever the time.
 pub(crate) fn timestamp(time: SystemTime) -> String {
     jiff::Timestamp::try_from(time)
-        .map_or_else(|_| String::new(), |timestamp| timestamp.to_string())
+        .map_or_else(|_| String::new(), |timestamp| format!("{timestamp:.3}"))
 }
 
 fn append_step(trajectory: &mut Trajectory, step: &TaskStep, record: &StepRecord) {

@@ -47,7 +47,7 @@ fn the_orchestrator_is_the_root_and_its_launch_names_its_subagents() {
     let launch = &root.steps[2];
     assert!(launch.message.starts_with("<task_create>\nagent_type: explorer"));
     assert_eq!(launch.reasoning_content.as_deref(), Some("Let me see."));
-    assert_eq!(launch.timestamp.as_deref(), Some("1970-01-01T00:01:42Z"));
+    assert_eq!(launch.timestamp.as_deref(), Some("1970-01-01T00:01:42.000Z"));
     let calls: Vec<&str> = launch.tool_calls.iter().map(|it| it.function_name.as_str()).collect();
     assert_eq!(calls, ["task_create", "launch_parallel_subagents"]);
     let results = &launch.observation.as_ref().unwrap().results;

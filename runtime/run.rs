@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use orcapack_actors::sandbox::{Driver, SandboxError, Swept};
@@ -26,6 +26,7 @@ pub struct Run {
     site: Site,
     /// What ends with the run.
     beside: JoinSet<()>,
+    fenced: Arc<AtomicBool>,
 }
 
 /// Where attempts are run.
@@ -54,7 +55,7 @@ impl Run {
         let welcome = Welcome { incarnation, load, held: Vec::new() };
         let worker = Worker::Local(node.rollouts.clone());
         coordinator.tell(&NodeId::local(), NodeEvent::Attached(welcome, worker));
-        Ok(Self { coordinator, site: Site::Here(node), beside: JoinSet::new() })
+        Ok(Self::new(coordinator, Site::Here(node)))
     }
 
     /// Begins a run on the workers among the mesh's peers, those that come later included.
@@ -68,9 +69,23 @@ impl Run {
         let over = AtomicBool::new(false);
         let errand = Errand { mesh, coordinator: coordinator.clone(), attach, tasks, board, over };
         let site = Site::Cluster(Envoys::new(errand));
-        let mut run = Self { coordinator, site, beside: JoinSet::new() };
+        let mut run = Self::new(coordinator, site);
         run.look_for_nodes();
         Ok(run)
+    }
+
+    fn new(coordinator: Coordinator, site: Site) -> Self {
+        Self { coordinator, site, beside: JoinSet::new(), fenced: Arc::default() }
+    }
+
+    /// To be set when a newer process has this coordinator's identity.
+    pub fn fence(&self) -> Arc<AtomicBool> {
+        self.fenced.clone()
+    }
+
+    /// No node listens any more: what runs is lost to this process.
+    pub fn is_fenced(&self) -> bool {
+        self.fenced.load(Ordering::Relaxed)
     }
 
     /// Keeps tasks going until the run has stopped.

@@ -2,7 +2,8 @@
 //!
 //! A coordinator's [envoy](crate::envoy) spawns the remote actor `run` here, which is no more than
 //! a way to this one. One run at a time is a node's [tenant]; another has to wait until it has
-//! ended, or until its coordinator is gone and its lease too.
+//! ended, or until its coordinator is gone and its lease too. A tenant whose coordinator does not come
+//! back is left in the end, with all that it has.
 //!
 //! The host beats for the lease, and when the lease has ended it stops what runs before anything
 //! else happens (AC-3).
@@ -213,7 +214,7 @@ impl Actor for Host {
             HostMessage::Said(link, message) => state.said(link, *message).await,
             HostMessage::LinkGone(link) => {
                 if let Some(tenant) = state.of_link(link) {
-                    tenant.session = None;
+                    tenant.link_gone(now());
                 }
             }
             HostMessage::Started(Started(fence)) => {
@@ -242,6 +243,10 @@ impl Actor for Host {
                 state.leave().await;
                 drop(reply.send(()));
             }
+        }
+        if state.tenant.as_ref().is_some_and(|tenant| tenant.is_abandoned(now())) {
+            tracing::warn!("the coordinator has not come back: its run is left");
+            state.leave().await;
         }
         state.beat();
         state.set_alarm(&myself);
@@ -355,7 +360,8 @@ impl State {
     fn set_alarm(&mut self, myself: &ActorRef<HostMessage>) {
         let Some(tenant) = &self.tenant else { return };
         let beat = tenant.session.is_some().then_some(self.next_beat);
-        let Some(at) = beat.into_iter().chain(tenant.lessee.deadline()).min() else { return };
+        let (deadline, leave) = (tenant.lessee.deadline(), tenant.leave_at());
+        let Some(at) = beat.into_iter().chain(deadline).chain(leave).min() else { return };
         if self.alarm.is_none_or(|alarm| at < alarm) {
             self.alarm = Some(at);
             myself.send_after(at.saturating_duration_since(now()), || HostMessage::LookAgain);

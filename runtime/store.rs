@@ -11,6 +11,9 @@ use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bincode::de::Decoder;
+use bincode::enc::Encoder;
+use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 use orcapack_actors::phase::{Phase, PhaseTimes};
 use orcapack_tasks::outcome::FailureClass;
@@ -59,8 +62,9 @@ pub struct Entry {
     pub details: Option<Details>,
 }
 
-#[derive(Clone, Debug, Encode, Decode)]
+#[derive(Clone, Debug)]
 pub struct Details {
+    /// Kept to the millisecond.
     pub started: SystemTime,
     pub wall: Duration,
     pub phases: PhaseTimes,
@@ -68,6 +72,28 @@ pub struct Details {
     /// Of a team.
     pub agents: Vec<AgentSummary>,
 }
+
+// By hand, so that a time takes as many bytes whatever it is: a simulation has no say in it.
+impl Encode for Details {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        let Self { started, wall, phases, note, agents } = self;
+        unix_ms(*started).encode(encoder)?;
+        (wall, phases, note, agents).encode(encoder)
+    }
+}
+
+impl<Context> Decode<Context> for Details {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let started = Duration::from_millis(i64::decode(decoder)?.unsigned_abs());
+        let started = UNIX_EPOCH
+            .checked_add(started)
+            .ok_or(DecodeError::Other("a time that is later than all others"))?;
+        let (wall, phases, note, agents) = Decode::decode(decoder)?;
+        Ok(Self { started, wall, phases, note, agents })
+    }
+}
+
+bincode::impl_borrow_decode!(Details);
 
 /// One unit of commitment: files first, then the entries, then `then`.
 pub struct Job {

@@ -23,6 +23,10 @@ use crate::record::AttemptRecord;
 use crate::store::Details;
 use crate::wire::{FromNode, NodeLoad, Progress, ToNode, WireAssignment};
 
+/// A coordinator that was restarted is back by then, and takes what has ended meanwhile. One that
+/// comes later runs it again.
+const ABANDONED_AFTER: Duration = Duration::from_secs(600);
+
 pub(crate) struct Tenant {
     /// The run's id.
     pub run: String,
@@ -30,6 +34,8 @@ pub(crate) struct Tenant {
     pub lessee: Lessee,
     pub progress: Progress,
     pub session: Option<Session>,
+    /// Since when there is no link.
+    alone_since: Option<Instant>,
     node: Node,
     tasks: BTreeMap<u32, Arc<Task>>,
     /// By fence.
@@ -72,6 +78,7 @@ impl Tenant {
             lessee: Lessee::default(),
             progress: Progress::default(),
             session: None,
+            alone_since: None,
             node,
             tasks: BTreeMap::new(),
             held: BTreeMap::new(),
@@ -94,8 +101,22 @@ impl Tenant {
     ) -> Result<Vec<u64>, StaleEpoch> {
         self.lessee.attach(epoch, now)?;
         self.coordinator = coordinator;
-        self.session = Some(session);
+        (self.session, self.alone_since) = (Some(session), None);
         Ok(self.held.keys().copied().collect())
+    }
+
+    pub fn link_gone(&mut self, now: Instant) {
+        (self.session, self.alone_since) = (None, Some(now));
+    }
+
+    /// When it is to be left, if nobody comes by then.
+    pub fn leave_at(&self) -> Option<Instant> {
+        let at = self.alone_since.map(|since| since + ABANDONED_AFTER)?;
+        Some(self.lessee.deadline().map_or(at, |deadline| deadline.max(at)))
+    }
+
+    pub fn is_abandoned(&self, now: Instant) -> bool {
+        self.is_over(now) && self.leave_at().is_some_and(|at| at <= now)
     }
 
     /// Whether another run may take its place.
