@@ -37,24 +37,24 @@ use crate::link::Stream;
 use crate::token::{JoinToken, Refusal, Secret, TokenId};
 
 /// A token and a request for a certificate have about 300 bytes.
-const REQUEST_BYTES_MAX: usize = 4 << 10;
+pub(crate) const REQUEST_BYTES_MAX: usize = 4 << 10;
 /// Two certificates, and a list of up to 50,000 revoked ones.
-const ANSWER_BYTES_MAX: usize = 4 << 20;
+pub(crate) const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// For the whole exchange, on each side.
 pub const JOIN_DEADLINE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Encode, Decode)]
-struct Request {
-    token: TokenId,
-    secret: Secret,
+pub(crate) struct Request {
+    pub(crate) token: TokenId,
+    pub(crate) secret: Secret,
     /// Who the new machine believes it is to be. The token decides; this only finds mistakes.
-    node: Option<NodeId>,
+    pub(crate) node: Option<NodeId>,
     /// PKCS #10, DER.
-    request: Vec<u8>,
+    pub(crate) request: Vec<u8>,
 }
 
 #[derive(Debug, Encode, Decode)]
-enum Answer {
+pub(crate) enum Answer {
     /// All DER.
     Granted {
         certificate: Vec<u8>,

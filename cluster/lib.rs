@@ -22,6 +22,9 @@ pub mod credentials;
 #[cfg(any(test, feature = "sim"))]
 #[path = "fixture_tests.rs"]
 pub mod fixture;
+#[cfg(any(test, feature = "sim"))]
+#[path = "hostile_tests.rs"]
+pub mod hostile;
 pub mod identity;
 pub mod identity_certificate;
 pub mod identity_clock;

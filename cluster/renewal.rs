@@ -18,13 +18,13 @@ use crate::identity_error::IdentityError;
 use crate::token::Refusal;
 
 #[derive(Encode, Decode)]
-struct Request {
+pub(crate) struct Request {
     /// PKCS #10, DER.
     request: Vec<u8>,
 }
 
 #[derive(Encode, Decode)]
-enum Answer {
+pub(crate) enum Answer {
     Granted {
         /// DER.
         certificate: Vec<u8>,

@@ -1,6 +1,6 @@
 //! What a run on a cluster looks like now: how its nodes say that they are, and who is not there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use orcapack_actors::phase::{Phase, Waiting};
 use orcapack_cluster::address::NodeId;
 
-use crate::coordinator::Tally;
 use crate::status::RunStatus;
 use crate::wire::{NodeLoad, Progress};
+use crate::work::Tally;
 
 /// Written by the envoys, read by whoever shows it.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub struct ClusterBoard {
 #[derive(Debug, Default)]
 struct Entry {
     load: NodeLoad,
+    /// The fences of the attempts whose environments came up, and that have not ended.
+    up: BTreeSet<u64>,
     /// Why it is not there, and since when.
     missing: Option<(String, SystemTime)>,
 }
@@ -35,16 +37,24 @@ impl ClusterBoard {
     }
 
     pub(crate) fn load(&self, node: &NodeId, load: NodeLoad) {
+        self.nodes().entry(node.clone()).or_default().load = load;
+    }
+
+    pub(crate) fn started(&self, node: &NodeId, fence: u64) {
         let mut nodes = self.nodes();
-        nodes.entry(node.clone()).or_default().load = load;
-        let sum = nodes.values().map(|entry| u64::from(entry.load.environments)).sum();
-        self.environments_peak.fetch_max(sum, Ordering::Relaxed);
+        nodes.entry(node.clone()).or_default().up.insert(fence);
+        let sum: usize = nodes.values().map(|entry| entry.up.len()).sum();
+        self.environments_peak.fetch_max(sum as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn ended(&self, node: &NodeId, fence: u64) {
+        self.nodes().entry(node.clone()).or_default().up.remove(&fence);
     }
 
     pub(crate) fn waits(&self, node: &NodeId, why: String) {
         let mut nodes = self.nodes();
         let entry = nodes.entry(node.clone()).or_default();
-        entry.load = NodeLoad::default();
+        (entry.load, entry.up) = Default::default();
         let since = entry.missing.as_ref().map_or_else(SystemTime::now, |(_, since)| *since);
         entry.missing = Some((why, since));
     }
@@ -53,7 +63,7 @@ impl ClusterBoard {
         self.nodes().entry(node.clone()).or_default().missing = None;
     }
 
-    /// The most environments that were alive at one time, as far as the nodes' beats tell.
+    /// The most attempts that had their environments at one time.
     pub fn environments_peak(&self) -> u64 {
         self.environments_peak.load(Ordering::Relaxed)
     }
@@ -74,7 +84,7 @@ impl ClusterBoard {
         status.in_phase = [0; Phase::ALL.len()];
         status.live_environments = 0;
         status.waiting.clear();
-        for (node, Entry { load, missing }) in &*self.nodes() {
+        for (node, Entry { load, missing, .. }) in &*self.nodes() {
             for (sum, count) in status.in_phase.iter_mut().zip(load.in_phase) {
                 *sum += count as usize;
             }

@@ -1,6 +1,7 @@
 //! This machine as the coordinator of a run on a cluster.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use orcapack_actors::breaker::BreakerConfig;
@@ -13,13 +14,14 @@ use tokio::task::JoinSet;
 
 use crate::cluster_config::ClusterConfig;
 use crate::config::EvalConfig;
-use crate::coordinator::Work;
 use crate::exit::Failure;
 use crate::fleet::{Fleet, FleetConfig};
 use crate::member::{self, ANYWHERE, COORDINATOR};
 use crate::node_state::NodeState;
 use crate::run::Run;
+use crate::team_plan::Variables;
 use crate::wire::Attach;
+use crate::work::Work;
 use crate::{node_run, revocations};
 
 /// Starts in a row that fail before a node is left in peace for a while.
@@ -30,6 +32,9 @@ const BREAKER: BreakerConfig = BreakerConfig {
 };
 /// Addresses may change, and nodes come up later than others: they are looked up again this often.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(5);
+
+/// Says as whom a process coordinates. Two that do so at one time need an identity each.
+const COORDINATOR_ID: &str = "ORCAPACK_COORDINATOR_ID";
 
 /// What it takes to coordinate, checked before anything is begun.
 pub struct ClusterSite {
@@ -42,9 +47,11 @@ impl ClusterSite {
     /// # Errors
     /// There are no nodes, or this machine has no identity of a coordinator, or another process
     /// uses it.
-    pub fn new(config: ClusterConfig) -> Result<Self, Failure> {
+    pub fn new(config: ClusterConfig, variables: Variables) -> Result<Self, Failure> {
         config.peers()?;
-        let identity = member::identity(&config, COORDINATOR, Role::Coordinator)?;
+        let name = variables(COORDINATOR_ID).filter(|name| !name.is_empty());
+        let name = name.as_deref().unwrap_or(COORDINATOR);
+        let identity = member::identity(&config, name, Role::Coordinator)?;
         let state = NodeState::take(&config.state_of(&identity.names().node))?;
         Ok(Self { config, identity, state })
     }
@@ -70,6 +77,9 @@ impl ClusterSite {
         let mesh_config = member::mesh_config(&cluster, &identity, &state, false).await?;
         let started = Mesh::start(mesh_config, transport.clone(), Kinds::default(), None).await;
         let (mesh, mut events) = started.map_err(|error| internal(&error))?;
+        let attach = Attach { run, epoch, config: text };
+        let mut run = Run::on_cluster(mesh.clone(), attach, work).await?;
+        let fence = run.fence();
         let mut beside = JoinSet::new();
         let (looking, me) = (mesh.clone(), identity.names().node.clone());
         let (follower, file, mine) = (mesh.clone(), cluster.clone(), identity.clone());
@@ -84,7 +94,7 @@ impl ClusterSite {
                     biased;
                     event = events.recv() => match event {
                         Some(MeshEvent::Fenced) => {
-                            tracing::error!("a newer process has this coordinator's identity");
+                            fence.store(true, Ordering::Relaxed);
                         }
                         Some(_) => {}
                         None => return,
@@ -95,8 +105,6 @@ impl ClusterSite {
                 }
             }
         });
-        let attach = Attach { run, epoch, config: text };
-        let mut run = Run::on_cluster(mesh, attach, work).await?;
         run.keep(beside);
         Ok(run)
     }

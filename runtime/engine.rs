@@ -16,7 +16,6 @@ use tokio::sync::watch;
 
 use crate::cluster_site::ClusterSite;
 use crate::config::EvalConfig;
-use crate::coordinator::{Rollout, RunEnd, Tally, Work};
 use crate::exit::{Exit, Failure};
 use crate::fleet::Fleet;
 use crate::ledger::{Ledger, Past};
@@ -29,6 +28,7 @@ use crate::signals::Signals;
 use crate::status::RunStatus;
 use crate::store::{PlannedRollout, Store, StoreError, Writing};
 use crate::team_plan::TeamPlan;
+use crate::work::{Rollout, RunEnd, Tally, Work};
 
 /// Between two looks at the board for the progress display.
 const STATUS_EVERY: Duration = Duration::from_millis(200);
@@ -111,9 +111,15 @@ impl Engine<'_> {
         // The display ends with its channel; a panic in it has no bearing on the run.
         let _ = shown.await;
         let environments_peak = run.environments_peak();
+        let is_fenced = run.is_fenced();
         let swept = run.stop().await?;
         match end {
             RunEnd::Failed(message) => Err(Failure::internal(message)),
+            RunEnd::Drained if is_fenced => Err(Failure::new(
+                Exit::Fenced,
+                "a newer process coordinates with this identity, and the nodes listen to it; \
+                 `--resume` runs what is missing",
+            )),
             end => Ok(Finished { end, swept, environments_peak }),
         }
     }
@@ -141,6 +147,9 @@ async fn watch_run(
             end = &mut end => return end,
             _ = look_for_nodes.tick() => run.look_for_nodes(),
             _ = ticks.tick() => {
+                if run.is_fenced() {
+                    run.drain();
+                }
                 let status = status(run, tally, total);
                 publish.send_if_modified(|shown| *shown != status && { *shown = status; true });
             }

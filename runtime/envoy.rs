@@ -12,8 +12,7 @@ use std::time::Duration;
 
 use orcapack_cluster::address::{Incarnation, NodeId};
 use orcapack_cluster::codec;
-use orcapack_cluster::mesh::Mesh;
-use orcapack_cluster::mesh::SpawnError;
+use orcapack_cluster::mesh::{Mesh, SpawnError};
 use orcapack_cluster::remote::{Class, Port, Received};
 use orcapack_tasks::Task;
 use tokio::task::JoinSet;
@@ -26,8 +25,9 @@ use crate::worker::Worker;
 
 /// From asking a node to its answer.
 const ATTACH_LIMIT: Duration = Duration::from_secs(10);
-/// Between two tries at a node that is not there.
-const TRY_AGAIN: Duration = Duration::from_millis(500);
+/// Between two tries at a node that is not there. A try costs next to nothing, and a node that came
+/// back has nothing to do until the next one.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
 
 /// What all envoys of a run share.
 pub struct Errand {
@@ -120,9 +120,7 @@ impl Errand {
         };
         let mut port = match self.mesh.spawn(node, RUN, args, ATTACH_LIMIT).await {
             Ok((_, port)) => port,
-            Err(error @ SpawnError::NotConnected(_)) => {
-                return not_there(self.problem(node).unwrap_or_else(|| error.to_string()));
-            }
+            Err(SpawnError::NotConnected(_)) => return not_there(self.no_link(node)),
             Err(error) => return not_there(error.to_string()),
         };
         let welcome = match tokio::time::timeout(ATTACH_LIMIT, next(&mut port)).await {
@@ -137,9 +135,13 @@ impl Errand {
         (Some(incarnation), self.attend(node, port, welcome).await)
     }
 
-    /// What keeps the mesh from having a session with it, if it has found out.
-    fn problem(&self, node: &NodeId) -> Option<String> {
-        self.mesh.peers().into_iter().find(|peer| peer.node == *node)?.problem
+    /// Why there is no link to a node, for whoever waits for it.
+    fn no_link(&self, node: &NodeId) -> String {
+        let peer = self.mesh.peers().into_iter().find(|peer| peer.node == *node);
+        match peer.and_then(|peer| peer.problem) {
+            Some(problem) => format!("no link: {problem}"),
+            None => "no link yet".to_owned(),
+        }
     }
 
     async fn attend(&self, node: &NodeId, mut port: Port, welcome: Welcome) -> NotThere {
@@ -167,8 +169,14 @@ impl Errand {
                     self.bring(task, &outbox);
                     continue;
                 }
-                Ok(FromNode::Started { fence }) => NodeEvent::Started { fence },
-                Ok(FromNode::Record(record)) => NodeEvent::Record(record),
+                Ok(FromNode::Started { fence }) => {
+                    self.board.started(node, fence);
+                    NodeEvent::Started { fence }
+                }
+                Ok(FromNode::Record(record)) => {
+                    self.board.ended(node, record.fence);
+                    NodeEvent::Record(record)
+                }
                 Ok(FromNode::Leaving) => {
                     self.coordinator.tell(node, NodeEvent::Left);
                     return NotThere::Left;

@@ -12,7 +12,6 @@ use crate::cli::EvalArgs;
 use crate::cluster_site::ClusterSite;
 use crate::config::AgentKind;
 use crate::config_layers::Host;
-use crate::coordinator::{Rollout, RunEnd};
 use crate::engine::{Engine, Finished, Site};
 use crate::exit::{Exit, Failure};
 use crate::metrics_log::{METRICS_EVERY, Metrics, MetricsWriter};
@@ -21,6 +20,7 @@ use crate::record::{self, Folders};
 use crate::run_dir::{Opening, RunDir, RunKind};
 use crate::summary::{RunInfo, RunSummary, TaskInfo};
 use crate::team_plan::TeamPlan;
+use crate::work::{Rollout, RunEnd};
 use crate::{
     engine, memory, output, report, sandboxes, store_agents, store_rows, summary_rows, table,
     telemetry,
@@ -43,7 +43,7 @@ pub fn run(args: &EvalArgs, host: &Host) -> Result<Exit, Failure> {
     }
     let runtime = tokio::runtime::Runtime::new()
         .map_err(|error| Failure::internal(format!("cannot start the runtime: {error}")))?;
-    runtime.block_on(evaluate(args, &plan, rollouts))
+    runtime.block_on(evaluate(args, &plan, rollouts, host))
 }
 
 /// Sample by sample over all tasks, so that every image is wanted early and its builds overlap with
@@ -84,11 +84,18 @@ fn solver(kind: AgentKind, task: &Task, sample: usize) -> Option<Solver> {
     Some(Solver::Trial(trial))
 }
 
-async fn evaluate(args: &EvalArgs, plan: &Plan, rollouts: Vec<Rollout>) -> Result<Exit, Failure> {
+async fn evaluate(
+    args: &EvalArgs,
+    plan: &Plan,
+    rollouts: Vec<Rollout>,
+    host: &Host,
+) -> Result<Exit, Failure> {
     let config = &plan.config;
     let site = match &plan.cluster {
         None => Site::Here(sandboxes::choose(&config.sandbox).await?),
-        Some(cluster) => Site::Cluster(Box::new(ClusterSite::new(cluster.clone())?)),
+        Some(cluster) => {
+            Site::Cluster(Box::new(ClusterSite::new(cluster.clone(), host.variables)?))
+        }
     };
     let kind = RunKind::of(config, &plan.tasks_digest());
     let opening = match (args.resume, args.clean) {
@@ -128,7 +135,8 @@ async fn evaluate(args: &EvalArgs, plan: &Plan, rollouts: Vec<Rollout>) -> Resul
     let finished = engine.run().await?;
     metrics.finish().await.map_err(io)?;
     let (attempts, results) = store_rows::read(&dir.ledger())?;
-    let info = run_info(plan, sandbox, started, &finished)?;
+    let nodes = summary_rows::nodes(&attempts);
+    let info = RunInfo { nodes, ..run_info(plan, sandbox, started, &finished)? };
     let tasks = plan.set.tasks.iter().map(task_info).collect();
     let trajectory = |rollout, attempt| {
         let path = format!("trajectories/{}", record::trajectory_name(rollout, attempt));
@@ -191,6 +199,7 @@ fn run_info(
         config: toml,
         environments_peak: finished.environments_peak,
         rss_bytes_peak: memory::resident_bytes_peak(),
+        nodes: Vec::new(),
     })
 }
 

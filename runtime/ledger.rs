@@ -236,6 +236,12 @@ impl Ledger {
         let failures = &mut self.rollouts[rollout as usize].failures[class as usize];
         *failures += 1;
         if *failures <= self.limits.of(class) {
+            if class == FailureClass::NodeLost {
+                // It says nothing of the rollout, which keeps its place before those that have not
+                // begun: they would take the room that it had.
+                self.ready.insert(rollout);
+                return Ok(records);
+            }
             let doublings = (*failures - 1).min(16);
             let wait = (BACKOFF_MIN * 2u32.pow(doublings)).min(BACKOFF_MAX);
             self.backing_off.insert((now + wait, rollout));

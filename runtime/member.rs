@@ -34,7 +34,7 @@ pub const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIE
 /// # Errors
 /// There is none, or something is wrong with it; the message says what to do.
 pub fn identity(config: &ClusterConfig, name: &str, role: Role) -> Result<Arc<Identity>, Failure> {
-    let id: NodeId = name.parse().map_err(|error| Failure::internal(format!("{error}")))?;
+    let id: NodeId = name.parse().map_err(|error| Failure::bad_input(format!("{error}")))?;
     let folder = folder(config, &id, role)?;
     let identity = Identity::load(&folder, system_clock(), Strangers::Refused);
     let identity = identity.map_err(|error| Failure::bad_input(error.to_string()))?;

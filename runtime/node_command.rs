@@ -164,7 +164,7 @@ async fn until_end(
                     return Ok(Exit::Done);
                 }
                 if let Some(at) = end_at {
-                    let busy = view.run.is_some_and(|run| run.running + run.unacknowledged > 0);
+                    let busy = view.run.is_some_and(|run| run.is_under_way());
                     if !busy || at <= tokio::time::Instant::now() {
                         return Ok(Exit::Done);
                     }

@@ -1,24 +1,23 @@
 //! A run under way: the coordinator of its rollouts, and where their attempts are run.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use orcapack_actors::sandbox::{Driver, SandboxError, Swept};
 use orcapack_cluster::address::{Incarnation, NodeId, Role};
 use orcapack_cluster::mesh::Mesh;
-use orcapack_tasks::Task;
 use orcapack_tasks::outcome::FailureClass;
 use ractor::{ActorCell, SpawnErr};
 use tokio::task::JoinSet;
 
 use crate::cluster_board::ClusterBoard;
-use crate::coordinator::{Coordinator, NodeEvent, RunEnd, Work};
+use crate::coordinator::{Coordinator, NodeEvent};
 use crate::envoy::{Envoys, Errand};
 use crate::node::{Node, NodeConfig};
 use crate::status::RunStatus;
 use crate::wire::{Attach, NodeLoad, Welcome};
+use crate::work::{self, RunEnd, Work};
 use crate::worker::Worker;
 
 pub struct Run {
@@ -26,6 +25,7 @@ pub struct Run {
     site: Site,
     /// What ends with the run.
     beside: JoinSet<()>,
+    fenced: Arc<AtomicBool>,
 }
 
 /// Where attempts are run.
@@ -54,7 +54,7 @@ impl Run {
         let welcome = Welcome { incarnation, load, held: Vec::new() };
         let worker = Worker::Local(node.rollouts.clone());
         coordinator.tell(&NodeId::local(), NodeEvent::Attached(welcome, worker));
-        Ok(Self { coordinator, site: Site::Here(node), beside: JoinSet::new() })
+        Ok(Self::new(coordinator, Site::Here(node)))
     }
 
     /// Begins a run on the workers among the mesh's peers, those that come later included.
@@ -62,15 +62,29 @@ impl Run {
     /// # Errors
     /// The actor system refuses.
     pub async fn on_cluster(mesh: Mesh, attach: Attach, work: Work) -> Result<Self, SandboxError> {
-        let tasks = tasks(&work);
+        let tasks = work::tasks(&work.rollouts);
         let board = Arc::new(ClusterBoard::new(work.rollouts.len(), work.tally.clone()));
         let coordinator = Coordinator::spawn(work).await.map_err(refused)?;
         let over = AtomicBool::new(false);
         let errand = Errand { mesh, coordinator: coordinator.clone(), attach, tasks, board, over };
         let site = Site::Cluster(Envoys::new(errand));
-        let mut run = Self { coordinator, site, beside: JoinSet::new() };
+        let mut run = Self::new(coordinator, site);
         run.look_for_nodes();
         Ok(run)
+    }
+
+    fn new(coordinator: Coordinator, site: Site) -> Self {
+        Self { coordinator, site, beside: JoinSet::new(), fenced: Arc::default() }
+    }
+
+    /// To be set when a newer process has this coordinator's identity.
+    pub fn fence(&self) -> Arc<AtomicBool> {
+        self.fenced.clone()
+    }
+
+    /// No node listens any more: what runs is lost to this process.
+    pub fn is_fenced(&self) -> bool {
+        self.fenced.load(Ordering::Relaxed)
     }
 
     /// Keeps tasks going until the run has stopped.
@@ -152,16 +166,4 @@ impl Run {
 fn refused(error: SpawnErr) -> SandboxError {
     let message = format!("the coordinator does not start: {error}");
     SandboxError::new(FailureClass::Internal, message)
-}
-
-/// By their numbers.
-fn tasks(work: &Work) -> Vec<Arc<Task>> {
-    let mut tasks: Vec<Arc<Task>> = Vec::new();
-    let mut names = BTreeSet::new();
-    for rollout in &work.rollouts {
-        if names.insert(&rollout.task.name) {
-            tasks.push(rollout.task.clone());
-        }
-    }
-    tasks
 }

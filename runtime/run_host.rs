@@ -82,6 +82,15 @@ pub struct TenantView {
     pub progress: Progress,
 }
 
+impl TenantView {
+    /// Whether a node that is told to end has a reason to wait: attempts that run, or records that
+    /// a coordinator may still come for. One that was away for a whole lease may never come.
+    pub fn is_under_way(&self) -> bool {
+        let may_come = self.linked || !self.lease_left.is_zero();
+        self.running > 0 || (self.unacknowledged > 0 && may_come)
+    }
+}
+
 /// The host's address.
 #[derive(Clone, Debug)]
 pub struct RunHost(ActorRef<HostMessage>);

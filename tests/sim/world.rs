@@ -14,9 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use orcapack::coordinator::{Rollout, RunEnd};
 use orcapack::ledger::Ledger;
 use orcapack::status::RunStatus;
+use orcapack::work::{Rollout, RunEnd};
 use orcapack_actors::agent::Solver;
 use orcapack_cluster::address::Role;
 use orcapack_cluster::fixture::TestAuthority;

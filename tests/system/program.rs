@@ -53,7 +53,7 @@ impl Task {
         self
     }
 
-    fn write(&self, tasks: &Path) {
+    pub fn write(&self, tasks: &Path) {
         let dir = tasks.join(&self.name);
         let own = [("task.toml".to_owned(), self.toml.clone())];
         for (path, text) in own.iter().chain(&self.files) {
@@ -223,19 +223,7 @@ impl World {
     /// Whatever is left of a run's sandboxes on this machine.
     pub fn left_of(&self, run: &str) -> Vec<String> {
         match self.sandbox.as_str() {
-            // What has no name is gone: a trace that an engine can keep in its list until it ends.
-            "docker" => [
-                ("container", &["--all", "--format", "{{.Names}}"][..]),
-                ("network", &["--format", "{{.Name}}"]),
-                ("volume", &["--format", "{{.Name}}"]),
-            ]
-            .iter()
-            .flat_map(|(kind, how)| {
-                let filter = format!("label=orcapack.run={run}");
-                docker(&[&[kind, "ls", "--filter", &filter][..], how].concat())
-            })
-            .filter(|name| !name.is_empty())
-            .collect(),
+            "docker" => in_engine(run),
             _ => [states(&self.path("cache")), groups(run), processes(run)].concat(),
         }
     }
@@ -307,12 +295,28 @@ fn names(folder: &Path) -> Vec<String> {
     entries.map(|entry| entry.path().display().to_string()).collect()
 }
 
-fn states(cache: &Path) -> Vec<String> {
+/// What bears the run's label in the Docker engine.
+pub fn in_engine(run: &str) -> Vec<String> {
+    let kinds = [
+        ("container", &["--all", "--format", "{{.Names}}"][..]),
+        ("network", &["--format", "{{.Name}}"]),
+        ("volume", &["--format", "{{.Name}}"]),
+    ];
+    let names = kinds.iter().flat_map(|(kind, how)| {
+        let filter = format!("label=orcapack.run={run}");
+        docker(&[&[kind, "ls", "--filter", &filter][..], how].concat())
+    });
+    // What has no name is gone: a trace that an engine can keep in its list until it ends.
+    names.filter(|name| !name.is_empty()).collect()
+}
+
+/// Of the sandbox driver `process`, whose cache that is.
+pub fn states(cache: &Path) -> Vec<String> {
     names(&cache.join("process-state"))
 }
 
 /// Control groups of the run, in every hierarchy.
-fn groups(run: &str) -> Vec<String> {
+pub fn groups(run: &str) -> Vec<String> {
     let mounts = fs::read_to_string("/proc/mounts").unwrap();
     let kind = |line: &&str| line.split(' ').nth(2).is_some_and(|kind| kind.starts_with("cgroup"));
     let roots = mounts.lines().filter(kind).filter_map(|line| line.split(' ').nth(1));
@@ -321,7 +325,7 @@ fn groups(run: &str) -> Vec<String> {
 }
 
 /// Sandboxes of the run, which bear its name in their arguments.
-fn processes(run: &str) -> Vec<String> {
+pub fn processes(run: &str) -> Vec<String> {
     let arguments = names(Path::new("/proc")).into_iter().filter_map(|process| {
         let bytes = fs::read(Path::new(&process).join("cmdline")).ok()?;
         Some(format!("{process}: {}", String::from_utf8_lossy(&bytes).replace('\0', " ")))
