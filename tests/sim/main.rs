@@ -10,6 +10,7 @@ mod meta;
 mod planted;
 mod process;
 mod random;
+mod scale;
 mod seeds;
 mod stall;
 #[path = "../support/mod.rs"]
@@ -17,4 +18,7 @@ mod stall;
 mod support;
 mod swarm;
 mod truth;
+#[path = "../../benches/support/usage.rs"]
+#[expect(dead_code, reason = "the benchmarks use more of it")]
+mod usage;
 mod world;
