@@ -64,6 +64,10 @@ fn a_rollout_costs_about_as_much_on_a_cluster_of_eight_times_the_size() {
     let small = cost(Size { nodes: 4, slots: 64 });
     let large = cost(Size { nodes: 16, slots: 128 });
     println!("{small:?}, {large:?}");
+    // Two for each environment, and all environments were in use.
+    for Cost { rollouts, at_work_peak, .. } in [small, large] {
+        assert!(at_work_peak * TIMES > rollouts * 9 / 10, "{small:?}, {large:?}");
+    }
     // The bound is 1.3 where nothing else runs; other processes cost caches.
     assert!(large.cpu_us < 1.6 * small.cpu_us, "{small:?}, {large:?}");
 }

@@ -249,7 +249,7 @@ fn rollouts(count: usize) -> Vec<Rollout> {
         .map(|number| Arc::new(crate::support::task(&format!("task-{number}"))));
     let tasks: Vec<_> = tasks.collect();
     let rollout = |number: usize| {
-        let agent = if number % 2 == 0 { TrialKind::Oracle } else { TrialKind::Nop };
+        let agent = if number.is_multiple_of(2) { TrialKind::Oracle } else { TrialKind::Nop };
         Rollout { task: tasks[number % tasks.len()].clone(), agent: Solver::Trial(agent) }
     };
     (0..count).map(rollout).collect()
