@@ -223,8 +223,8 @@ impl Ledger {
         let failures = &mut self.rollouts[rollout as usize].failures[class as usize];
         *failures += 1;
         if *failures <= self.limits.of(class) {
-            // A lost node says nothing of the rollout, and is left in peace by itself: it waits only
-            // so long that one node cannot use up the limit at once.
+            // A lost node says nothing of the rollout, and is left in peace by itself: it waits
+            // only so long that one node cannot use up the limit at once.
             let doublings = if class == FailureClass::NodeLost { 0 } else { *failures - 1 };
             let doublings = doublings.min(16);
             let wait = (BACKOFF_MIN * 2u32.pow(doublings)).min(BACKOFF_MAX);
