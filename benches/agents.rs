@@ -28,8 +28,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use orcapack::coordinator::RunEnd;
 use orcapack::metrics_log::Metrics;
+use orcapack::work::RunEnd;
 use orcapack_actors::agent::Solver;
 use orcapack_actors::fake::FakeDriver;
 use orcapack_actors::model::{Answer, Model, ModelError, Request};

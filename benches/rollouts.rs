@@ -19,8 +19,8 @@ mod usage;
 
 use std::time::{Duration, Instant};
 
-use orcapack::coordinator::RunEnd;
 use orcapack::metrics_log::Metrics;
+use orcapack::work::RunEnd;
 use orcapack_actors::fake::{FakeDriver, FakeTimes};
 use orcapack_actors::sandbox::Swept;
 use orcapack_tasks::Outcome;

@@ -18,10 +18,10 @@ use serde::Serialize;
 use crate::cli::{CheckArgs, EvalArgs};
 use crate::config::EvalConfig;
 use crate::config_layers::{self, Host};
-use crate::coordinator::{Rollout, RunEnd};
 use crate::engine::{Engine, Finished, Site};
 use crate::exit::{Exit, Failure};
 use crate::store_rows::ResultRow;
+use crate::work::{Rollout, RunEnd};
 use crate::{output, sandboxes, store_rows, tasks_command, telemetry};
 
 /// What was found out about one task.

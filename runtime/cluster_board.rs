@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use orcapack_actors::phase::{Phase, Waiting};
 use orcapack_cluster::address::NodeId;
 
-use crate::coordinator::Tally;
 use crate::status::RunStatus;
 use crate::wire::{NodeLoad, Progress};
+use crate::work::Tally;
 
 /// Written by the envoys, read by whoever shows it.
 #[derive(Debug)]

@@ -14,7 +14,6 @@ use tokio::task::JoinSet;
 
 use crate::cluster_config::ClusterConfig;
 use crate::config::EvalConfig;
-use crate::coordinator::Work;
 use crate::exit::Failure;
 use crate::fleet::{Fleet, FleetConfig};
 use crate::member::{self, ANYWHERE, COORDINATOR};
@@ -22,6 +21,7 @@ use crate::node_state::NodeState;
 use crate::run::Run;
 use crate::team_plan::Variables;
 use crate::wire::Attach;
+use crate::work::Work;
 use crate::{node_run, revocations};
 
 /// Starts in a row that fail before a node is left in peace for a while.

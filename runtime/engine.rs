@@ -16,7 +16,6 @@ use tokio::sync::watch;
 
 use crate::cluster_site::ClusterSite;
 use crate::config::EvalConfig;
-use crate::coordinator::{Rollout, RunEnd, Tally, Work};
 use crate::exit::{Exit, Failure};
 use crate::fleet::Fleet;
 use crate::ledger::{Ledger, Past};
@@ -29,6 +28,7 @@ use crate::signals::Signals;
 use crate::status::RunStatus;
 use crate::store::{PlannedRollout, Store, StoreError, Writing};
 use crate::team_plan::TeamPlan;
+use crate::work::{Rollout, RunEnd, Tally, Work};
 
 /// Between two looks at the board for the progress display.
 const STATUS_EVERY: Duration = Duration::from_millis(200);

@@ -12,7 +12,6 @@ use crate::cli::EvalArgs;
 use crate::cluster_site::ClusterSite;
 use crate::config::AgentKind;
 use crate::config_layers::Host;
-use crate::coordinator::{Rollout, RunEnd};
 use crate::engine::{Engine, Finished, Site};
 use crate::exit::{Exit, Failure};
 use crate::metrics_log::{METRICS_EVERY, Metrics, MetricsWriter};
@@ -21,6 +20,7 @@ use crate::record::{self, Folders};
 use crate::run_dir::{Opening, RunDir, RunKind};
 use crate::summary::{RunInfo, RunSummary, TaskInfo};
 use crate::team_plan::TeamPlan;
+use crate::work::{Rollout, RunEnd};
 use crate::{
     engine, memory, output, report, sandboxes, store_agents, store_rows, summary_rows, table,
     telemetry,

@@ -1,6 +1,5 @@
 //! A run under way: the coordinator of its rollouts, and where their attempts are run.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,17 +7,17 @@ use std::time::Duration;
 use orcapack_actors::sandbox::{Driver, SandboxError, Swept};
 use orcapack_cluster::address::{Incarnation, NodeId, Role};
 use orcapack_cluster::mesh::Mesh;
-use orcapack_tasks::Task;
 use orcapack_tasks::outcome::FailureClass;
 use ractor::{ActorCell, SpawnErr};
 use tokio::task::JoinSet;
 
 use crate::cluster_board::ClusterBoard;
-use crate::coordinator::{Coordinator, NodeEvent, RunEnd, Work};
+use crate::coordinator::{Coordinator, NodeEvent};
 use crate::envoy::{Envoys, Errand};
 use crate::node::{Node, NodeConfig};
 use crate::status::RunStatus;
 use crate::wire::{Attach, NodeLoad, Welcome};
+use crate::work::{self, RunEnd, Work};
 use crate::worker::Worker;
 
 pub struct Run {
@@ -63,7 +62,7 @@ impl Run {
     /// # Errors
     /// The actor system refuses.
     pub async fn on_cluster(mesh: Mesh, attach: Attach, work: Work) -> Result<Self, SandboxError> {
-        let tasks = tasks(&work);
+        let tasks = work::tasks(&work.rollouts);
         let board = Arc::new(ClusterBoard::new(work.rollouts.len(), work.tally.clone()));
         let coordinator = Coordinator::spawn(work).await.map_err(refused)?;
         let over = AtomicBool::new(false);
@@ -167,16 +166,4 @@ impl Run {
 fn refused(error: SpawnErr) -> SandboxError {
     let message = format!("the coordinator does not start: {error}");
     SandboxError::new(FailureClass::Internal, message)
-}
-
-/// By their numbers.
-fn tasks(work: &Work) -> Vec<Arc<Task>> {
-    let mut tasks: Vec<Arc<Task>> = Vec::new();
-    let mut names = BTreeSet::new();
-    for rollout in &work.rollouts {
-        if names.insert(&rollout.task.name) {
-            tasks.push(rollout.task.clone());
-        }
-    }
-    tasks
 }

@@ -7,9 +7,9 @@ use orcapack_actors::rollout_supervisor::Rollouts;
 use orcapack_cluster::lease::{Grant, Renewal};
 use orcapack_tasks::Task;
 
-use crate::coordinator::Rollout;
 use crate::outbox::Outbox;
 use crate::wire::{ToNode, WireAssignment};
+use crate::work::Rollout;
 
 /// A node that is attached. What is sent to one that is gone is lost, as it is with a link: the
 /// coordinator hears of the end, and books what was there.

@@ -16,11 +16,11 @@ use std::time::Duration;
 
 use orcapack::config::{EvalConfig, SandboxDriver};
 use orcapack::config_layers::Host;
-use orcapack::coordinator::RunEnd;
 use orcapack::metrics_log::{Metrics, Quantiles};
 use orcapack::run::Run;
 use orcapack::sandboxes;
 use orcapack::store_rows::AttemptRow;
+use orcapack::work::RunEnd;
 use orcapack_actors::agent::Solver;
 use orcapack_actors::census::{self, ActorKind};
 use orcapack_actors::fake::{FakeDriver, FakeTimes};

@@ -5,9 +5,9 @@ mod support;
 
 use std::time::Duration;
 
-use orcapack::coordinator::RunEnd;
 use orcapack::run::Run;
 use orcapack::status::RunStatus;
+use orcapack::work::RunEnd;
 use orcapack_actors::agent::Solver;
 use orcapack_actors::fake::{FakeDriver, FakeTimes};
 use orcapack_actors::phase::Waiting;

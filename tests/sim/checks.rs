@@ -20,8 +20,8 @@ pub fn at_the_end(world: &World) {
         ),
         (
             "AC-2: terminal records that are not of their rollout's last attempt",
-            "SELECT count(*) FROM results WHERE attempt <>
-             (SELECT max(attempt) FROM attempts WHERE attempts.rollout = results.rollout)",
+            "SELECT count(*) FROM results WHERE attempt <> coalesce(
+             (SELECT max(attempt) FROM attempts WHERE attempts.rollout = results.rollout), 0)",
             0,
         ),
         (
@@ -31,10 +31,17 @@ pub fn at_the_end(world: &World) {
             0,
         ),
         (
+            // But for those of a group that was cancelled as a whole (AC-4).
             "AC-2: terminal records that say something else than their attempts",
-            "SELECT count(*) FROM results JOIN attempts USING (rollout, attempt)
-             WHERE results.outcome IS NOT attempts.outcome
-             OR results.reward IS NOT attempts.reward",
+            "SELECT count(*) FROM results LEFT JOIN attempts USING (rollout, attempt)
+             WHERE (results.outcome IS NOT attempts.outcome
+             OR results.reward IS NOT attempts.reward) AND results.class IS NOT 'image'",
+            0,
+        ),
+        (
+            "AC-4: members of a cancelled group that were begun after it",
+            "SELECT count(*) FROM attempts JOIN results USING (rollout)
+             WHERE attempts.attempt > results.attempt",
             0,
         ),
         (

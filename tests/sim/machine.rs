@@ -26,6 +26,8 @@ pub struct Engines {
     /// Shares of creations that take ten times as long, and that fail.
     pub slow: f64,
     pub failing: f64,
+    /// The share of images that cannot be made.
+    pub unmakable: f64,
     /// The share of executions during which the sandbox dies.
     pub dying: f64,
 }
@@ -40,6 +42,7 @@ struct Inner {
     node: String,
     fake: FakeDriver,
     ways: Mutex<Ways>,
+    images: AtomicU64,
 }
 
 #[derive(Default)]
@@ -51,8 +54,8 @@ struct Ways {
 
 impl Machine {
     pub fn new(engines: Engines, truth: Arc<Truth>, node: String) -> Self {
-        let (fake, ways) = (FakeDriver::default(), Mutex::default());
-        Self(Arc::new(Inner { engines, truth, node, fake, ways }))
+        let (fake, ways, images) = (FakeDriver::default(), Mutex::default(), AtomicU64::new(0));
+        Self(Arc::new(Inner { engines, truth, node, fake, ways, images }))
     }
 
     /// Without a word: nobody who held a sandbox here hears of it again.
@@ -106,6 +109,10 @@ impl Driver for Machine {
     fn image<'a>(&'a self, spec: &'a ImageSpec) -> BoxFuture<'a, Result<Image, SandboxError>> {
         Box::pin(async {
             self.take(Duration::from_millis(20)).await;
+            let number = self.0.images.fetch_add(1, Ordering::Relaxed);
+            if self.draw(&self.0.node, number).chance(self.0.engines.unmakable) {
+                return Err(SandboxError::new(FailureClass::Image, "it cannot be made"));
+            }
             self.0.fake.image(spec).await
         })
     }

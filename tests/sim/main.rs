@@ -7,6 +7,7 @@
 mod checks;
 mod machine;
 mod meta;
+mod planted;
 mod process;
 mod random;
 mod seeds;

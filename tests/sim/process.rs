@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use orcapack::config::{EvalConfig, RetryLimits};
-use orcapack::coordinator::{Rollout, Tally, Work};
 use orcapack::engine::planned;
 use orcapack::fleet::{Fleet, FleetConfig};
 use orcapack::ledger::Ledger;
@@ -16,6 +15,7 @@ use orcapack::run::Run;
 use orcapack::run_host::{HostConfig, RunHost};
 use orcapack::store::{Store, Writing};
 use orcapack::wire::Attach;
+use orcapack::work::{Rollout, Tally, Work};
 use orcapack_actors::breaker::BreakerConfig;
 use orcapack_cluster::address::{Incarnation, NodeId, Role};
 use orcapack_cluster::credentials::Credentials;

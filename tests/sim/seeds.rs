@@ -6,6 +6,7 @@ use std::time::Duration;
 use orcapack_cluster::fixture::TestAuthority;
 
 use crate::checks;
+use crate::random::mix;
 use crate::swarm::{Swarm, setting};
 use crate::world::{Setting, World};
 
@@ -22,6 +23,13 @@ pub struct Outcome {
     pub broken: Option<String>,
 }
 
+impl Outcome {
+    /// Of all that happened.
+    pub fn hash(&self) -> u64 {
+        [self.network, self.ledger, self.log].into_iter().fold(0, |hash, part| mix(hash ^ part))
+    }
+}
+
 /// One seed, in a runtime of its own.
 pub fn run(setting: Setting, authority: &TestAuthority) -> Outcome {
     let runtime =
@@ -35,6 +43,7 @@ pub fn run(setting: Setting, authority: &TestAuthority) -> Outcome {
         }
         if world.truth.broken().is_none() {
             checks::at_the_end(&world);
+            world.wait_until_left().await;
             checks::of_hosts(&world).await;
         }
         world.truth.note(format!("{:?}", world.truth.ask(checks::failures)));
@@ -79,7 +88,8 @@ fn all(part: u64) {
         if is_loud {
             println!("{}", outcome.lines.join("\n"));
         }
-        println!("seed {seed}: {:?}, {lines} lines, {last}", began.elapsed());
+        let hash = outcome.hash();
+        println!("seed {seed}: {hash:016x}, {:?}, {lines} lines, {last}", began.elapsed());
         if let Some(broken) = outcome.broken {
             let from = if is_loud { lines } else { lines.saturating_sub(40) };
             println!("{}\nseed {seed} breaks {broken}", outcome.lines[from..].join("\n"));

@@ -15,7 +15,7 @@ use crate::world::{Setting, World};
 /// Between two looks at the world.
 pub const TICK: Duration = Duration::from_millis(250);
 /// How long everything may go wrong.
-const UNSAFE: (u64, u64) = (15_000, 40_000);
+const UNSAFE: (u64, u64) = (20_000, 60_000);
 
 /// Chances in each tick.
 #[derive(Debug)]
@@ -59,7 +59,16 @@ pub fn setting(seed: u64, rollouts: usize, nodes: usize) -> Setting {
     setting.engines.slow = random.swarm(0.1);
     setting.engines.failing = random.swarm(0.2);
     setting.engines.dying = random.swarm(0.05);
+    setting.engines.unmakable = random.swarm(0.02);
+    setting.engines.exec_ms.1 = [1_000, 3_000, 10_000][random.below(3)];
+    setting.engines.remove_ms.1 = [20, 500, 3_000][random.below(3)];
     setting.full_mesh = random.chance(0.1);
+    if random.chance(0.2) {
+        setting.retries = random.below(4) as u32;
+    }
+    if random.chance(0.2) {
+        setting.concurrent_max = 10 + random.below(40);
+    }
     setting
 }
 

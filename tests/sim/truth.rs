@@ -72,11 +72,6 @@ impl Truth {
         self.state().hash
     }
 
-    pub fn last_lines(&self, count: usize) -> String {
-        let state = self.state();
-        state.log[state.log.len().saturating_sub(count)..].join("\n")
-    }
-
     pub fn all_lines(&self) -> Vec<String> {
         self.state().log.clone()
     }

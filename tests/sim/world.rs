@@ -14,9 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use orcapack::coordinator::{Rollout, RunEnd};
 use orcapack::ledger::Ledger;
 use orcapack::status::RunStatus;
+use orcapack::work::{Rollout, RunEnd};
 use orcapack_actors::agent::Solver;
 use orcapack_cluster::address::Role;
 use orcapack_cluster::fixture::TestAuthority;
@@ -154,6 +154,12 @@ impl World {
             if worker.host.cell().get_status() == ActorStatus::Stopped {
                 self.truth.breaks(format!("the host of {id} has ended by itself"));
             }
+            // What it keeps for the coordinator is bounded, however long that is away.
+            if let Some(run) = worker.host.view().await.and_then(|view| view.run)
+                && run.running + run.unacknowledged > 2 * site.slots as usize
+            {
+                self.truth.breaks(format!("{id}, of {} slots, holds {run:?}", site.slots));
+            }
             if worker.mesh.cell().get_status() == ActorStatus::Stopped {
                 self.truth.breaks(format!("the mesh of {id} has ended by itself"));
             }
@@ -175,6 +181,21 @@ impl World {
     pub fn is_done(&self) -> bool {
         let all = self.setting.rollouts;
         self.coordinator.as_ref().is_some_and(|coordinator| coordinator.done() >= all)
+    }
+
+    /// Who was out of reach when the run ended leaves it by itself, in time.
+    pub async fn wait_until_left(&mut self) {
+        const LIMIT: Duration = Duration::from_secs(660);
+        let began = Instant::now();
+        for site in &self.workers {
+            let Some(worker) = &site.worker else { continue };
+            while worker.host.view().await.is_some_and(|view| view.run.is_some())
+                && began.elapsed() < LIMIT
+            {
+                sleep(Duration::from_secs(1)).await;
+            }
+        }
+        self.truth.note("all have left");
     }
 
     async fn note_what_is_waited_for(&self) {
@@ -252,6 +273,7 @@ impl Setting {
                 remove_ms: (10, 500),
                 slow: 0.0,
                 failing: 0.0,
+                unmakable: 0.0,
                 dying: 0.0,
             },
             full_mesh: false,

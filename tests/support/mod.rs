@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orcapack::config::RetryLimits;
-use orcapack::coordinator::{Rollout, RunEnd, Tally, Work};
 use orcapack::fleet::Fleet;
 use orcapack::ledger::Ledger;
 use orcapack::node::NodeConfig;
@@ -14,6 +13,7 @@ use orcapack::run::Run;
 use orcapack::store::{PlannedRollout, Store, Writing};
 use orcapack::store_rows::{AttemptRow, ResultRow};
 use orcapack::team_plan::TeamParts;
+use orcapack::work::{Rollout, RunEnd, Tally, Work};
 use orcapack_actors::agent::Solver;
 use orcapack_actors::fake::FakeDriver;
 use orcapack_actors::model::Model;
