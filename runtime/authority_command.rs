@@ -1,4 +1,4 @@
-//! `orcapack cluster init|token|issue|serve|rotate|revoke`: what the machine with the authority does.
+//! `orcapack cluster init|token|issue|serve|rotate|revoke`: the work of the authority's machine.
 
 use std::sync::Arc;
 
