@@ -33,6 +33,12 @@ chaos sandbox="process":
 chaos-teams:
     ORCAPACK_ROLLOUTS=32 ORCAPACK_KILLS=60 cargo nextest run --test chaos --no-capture
 
+# A cluster of 4 nodes with 256 environments, struck for 5 minutes, and undisturbed (root; 11 minutes)
+chaos-cluster:
+    ORCAPACK_CLUSTER_SEC=290 cargo test --test cluster at_length -- --nocapture
+    ORCAPACK_CLUSTER_STALL_SEC=60 ORCAPACK_CLUSTER_SLOTS=128 \
+        cargo test --test cluster stands_still -- --nocapture
+
 # What a rollout costs beside its environment; about a minute once it is built
 bench:
     cargo bench --bench rollouts

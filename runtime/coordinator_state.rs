@@ -299,9 +299,12 @@ impl State {
         }
         self.placed.remove(&fence);
         self.work.fleet.ended(from, fence, verdict(&record.outcome), now());
-        let interrupted = self.draining
-            && matches!(&record.outcome, Outcome::InfrastructureFailure { class, .. }
-                if *class == FailureClass::NodeLost);
+        let lapsed = matches!(&record.outcome, Outcome::InfrastructureFailure { class, .. }
+            if *class == FailureClass::NodeLost);
+        if lapsed {
+            self.work.fleet.lapsed(from);
+        }
+        let interrupted = self.draining && lapsed;
         let records = if interrupted {
             self.work.ledger.interrupt(rollout, fence).map(|record| vec![record])
         } else {

@@ -135,7 +135,8 @@ async fn evaluate(
     let finished = engine.run().await?;
     metrics.finish().await.map_err(io)?;
     let (attempts, results) = store_rows::read(&dir.ledger())?;
-    let info = run_info(plan, sandbox, started, &finished)?;
+    let nodes = summary_rows::nodes(&attempts);
+    let info = RunInfo { nodes, ..run_info(plan, sandbox, started, &finished)? };
     let tasks = plan.set.tasks.iter().map(task_info).collect();
     let trajectory = |rollout, attempt| {
         let path = format!("trajectories/{}", record::trajectory_name(rollout, attempt));
@@ -198,6 +199,7 @@ fn run_info(
         config: toml,
         environments_peak: finished.environments_peak,
         rss_bytes_peak: memory::resident_bytes_peak(),
+        nodes: Vec::new(),
     })
 }
 

@@ -212,6 +212,14 @@ impl Fleet {
         }
     }
 
+    /// The node says that it has no right to an attempt: its lease ended, by its own clock. It gets
+    /// nothing before its next [beat](Self::beat), or it would refuse that too.
+    pub fn lapsed(&mut self, node: &NodeId) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.lapsed();
+        }
+    }
+
     /// An attempt is not on its node any more. Says whether it was: the end of one that was given
     /// up changes nothing.
     pub fn ended(&mut self, node: &NodeId, fence: u64, verdict: Verdict, now: Instant) -> bool {

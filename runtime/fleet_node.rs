@@ -114,6 +114,10 @@ impl Node {
         Some(renewal)
     }
 
+    pub(crate) fn lapsed(&mut self) {
+        self.beaten = self.lessor.is_none();
+    }
+
     /// It died, or cannot be reached any more: what it had is lost.
     pub(crate) fn give_up(&mut self, now: Instant) -> Vec<u64> {
         if !self.placed.is_empty() {

@@ -102,6 +102,19 @@ fn what_else_a_node_does_decides_between_equals() {
     assert_eq!(driver.place(ANY).unwrap().0, node(1));
 }
 
+/// By its own clock the lease has ended; ours lets go later.
+#[test]
+fn a_node_that_says_that_it_has_no_right_gets_nothing_before_its_next_beat() {
+    let mut driver = Driver::with_nodes(&[8]);
+    let (it, fence) = driver.place(ANY).unwrap();
+    driver.fleet.ended(&it, fence, Verdict::Neutral, driver.now);
+    driver.fleet.lapsed(&it);
+    assert_eq!(driver.place(ANY), None);
+    assert_eq!(driver.waiting(), "n1: its lease has to be renewed");
+    driver.beat(1, FIRST).unwrap();
+    assert!(driver.place(ANY).is_some());
+}
+
 /// FL-3: it is always the emptiest, and must not become everyone's grave.
 #[test]
 fn a_node_that_fails_every_start_gets_a_handful_of_a_thousand() {

@@ -236,10 +236,13 @@ impl Ledger {
         let failures = &mut self.rollouts[rollout as usize].failures[class as usize];
         *failures += 1;
         if *failures <= self.limits.of(class) {
-            // A lost node says nothing of the rollout, and is left in peace by itself: it waits
-            // only so long that one node cannot use up the limit at once.
-            let doublings = if class == FailureClass::NodeLost { 0 } else { *failures - 1 };
-            let doublings = doublings.min(16);
+            if class == FailureClass::NodeLost {
+                // It says nothing of the rollout, which keeps its place before those that have not
+                // begun: they would take the room that it had.
+                self.ready.insert(rollout);
+                return Ok(records);
+            }
+            let doublings = (*failures - 1).min(16);
             let wait = (BACKOFF_MIN * 2u32.pow(doublings)).min(BACKOFF_MAX);
             self.backing_off.insert((now + wait, rollout));
             return Ok(records);

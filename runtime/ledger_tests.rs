@@ -43,6 +43,16 @@ fn ac2_each_class_has_its_own_limit() {
     }
 }
 
+/// Or those that have not begun would take the room that it had.
+#[test]
+fn what_was_lost_with_its_node_goes_before_what_has_not_begun() {
+    let mut ledger = Ledger::new(vec![0, 0, 0], RetryLimits::same(5));
+    let now = Instant::now();
+    let (lost, _, fence, _) = ledger.assign("n1", now).unwrap();
+    ledger.report(lost, fence, failure(FailureClass::NodeLost), now).unwrap();
+    assert_eq!(ledger.next(now), Some(lost));
+}
+
 #[test]
 fn ac3_a_stale_fence_is_refused_and_changes_nothing() {
     let mut ledger = Ledger::new(vec![0], RetryLimits::same(5));

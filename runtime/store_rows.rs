@@ -14,6 +14,8 @@ use crate::store::StoreError;
 pub struct AttemptRow {
     pub rollout: u32,
     pub attempt: u32,
+    /// Who ran it.
+    pub node: String,
     /// `None`: interrupted, or still running.
     pub outcome: Option<Outcome>,
     pub note: Option<String>,
@@ -38,7 +40,7 @@ pub fn read(path: &Path) -> Result<(Vec<AttemptRow>, Vec<ResultRow>), StoreError
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(sqlite)?;
     let sql = "SELECT rollout, attempt, outcome, reward, class, message, note, wall_sec, queue_sec,
-               image_sec, create_sec, exec_sec, model_sec, grade_sec, cleanup_sec
+               image_sec, create_sec, exec_sec, model_sec, grade_sec, cleanup_sec, node
                FROM attempts WHERE state <> 'assigned' ORDER BY rollout, attempt";
     let mut statement = connection.prepare(sql).map_err(sqlite)?;
     let seconds = |row: &rusqlite::Row<'_>, column| -> rusqlite::Result<Duration> {
@@ -53,6 +55,7 @@ pub fn read(path: &Path) -> Result<(Vec<AttemptRow>, Vec<ResultRow>), StoreError
         Ok(AttemptRow {
             rollout: row.get(0)?,
             attempt: row.get(1)?,
+            node: row.get(15)?,
             outcome: OutcomeRow::read(row, 2)?.into_outcome(),
             note: row.get(6)?,
             wall: seconds(row, 7)?,

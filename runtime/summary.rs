@@ -51,6 +51,18 @@ pub struct RunInfo {
     pub environments_peak: u64,
     /// The most memory that this process held, without the environments' own.
     pub rss_bytes_peak: u64,
+    /// Who ran the attempts, on a cluster.
+    pub nodes: Vec<NodeSummary>,
+}
+
+/// What a node did for a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeSummary {
+    pub node: String,
+    /// Those that ended.
+    pub attempts: u64,
+    /// Of them, infrastructure failures.
+    pub lost: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use orcapack_cluster::address::NodeId;
 use orcapack_tasks::outcome::{FailureClass, Outcome};
 
 use crate::store::PlannedRollout;
 use crate::store_agents::AgentRow;
 use crate::store_rows::{AttemptRow, ResultRow};
-use crate::summary::{PhaseSeconds, RolloutSummary};
+use crate::summary::{NodeSummary, PhaseSeconds, RolloutSummary};
 use crate::summary_team::AgentSummary;
 
 /// One row for every rollout that ended, in the order of `results`.
@@ -55,6 +56,23 @@ pub fn rollouts(
     results.iter().filter_map(summarise).collect()
 }
 
+/// What each node did, by its name; nothing where there was no cluster.
+pub fn nodes(attempts: &[AttemptRow]) -> Vec<NodeSummary> {
+    let mut nodes: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for AttemptRow { node, outcome, .. } in attempts {
+        let Some(outcome) = outcome else { continue };
+        let (ended, lost) = nodes.entry(node).or_default();
+        *ended += 1;
+        *lost += u64::from(outcome.reward().is_none());
+    }
+    if nodes.keys().all(|node| *node == NodeId::local().as_str()) {
+        return Vec::new();
+    }
+    let summary =
+        |(node, (attempts, lost)): (&str, _)| NodeSummary { node: node.to_owned(), attempts, lost };
+    nodes.into_iter().map(summary).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -71,7 +89,20 @@ mod tests {
     fn attempt(attempt: u32, outcome: Option<Outcome>) -> AttemptRow {
         let phases = PhaseTimes([Duration::from_secs(u64::from(attempt)); 7]);
         let (wall, note) = (phases.total(), Some(format!("note {attempt}")));
-        AttemptRow { rollout: 0, attempt, outcome, note, wall, phases }
+        AttemptRow { rollout: 0, attempt, node: "n1".to_owned(), outcome, note, wall, phases }
+    }
+
+    #[test]
+    fn nodes_are_told_apart_on_a_cluster_and_not_without_one() {
+        let on = |node: &str, row: AttemptRow| AttemptRow { node: node.to_owned(), ..row };
+        let rows = [
+            attempt(1, Some(lost(FailureClass::NodeLost))),
+            on("n2", attempt(2, None)),
+            attempt(3, Some(Outcome::Graded { reward: 0.0 })),
+        ];
+        let expected = NodeSummary { node: "n1".to_owned(), attempts: 2, lost: 1 };
+        assert_eq!(nodes(&rows), [expected]);
+        assert_eq!(nodes(&[on("local", attempt(1, Some(lost(FailureClass::Oom))))]), []);
     }
 
     #[test]

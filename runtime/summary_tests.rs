@@ -66,6 +66,7 @@ pub(crate) fn sample() -> RunSummary {
         config: "[run]\nname = \"smoke\"\n".to_owned(),
         environments_peak: 6,
         rss_bytes_peak: 48 << 20,
+        nodes: Vec::new(),
     };
     RunSummary::new(run, tasks, rollouts)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use orcapack_tasks::outcome::FailureClass;
 
-use crate::summary::{PhaseSeconds, RunSummary, Share, TaskSummary};
+use crate::summary::{NodeSummary, PhaseSeconds, RunSummary, Share, TaskSummary};
 use crate::table_team;
 
 /// The figures, then one line per task, at most `width` columns wide; the last line ends with a
@@ -107,6 +107,13 @@ fn head(summary: &RunSummary) -> Vec<String> {
             bytes(run.rss_bytes_peak),
         ),
     ];
+    if !run.nodes.is_empty() {
+        let nodes = run.nodes.iter().map(|NodeSummary { node, attempts, lost }| match lost {
+            0 => format!("{node} {attempts}"),
+            _ => format!("{node} {attempts} ({lost} lost)"),
+        });
+        lines.push(format!("attempts by node: {}", nodes.collect::<Vec<_>>().join(", ")));
+    }
     let shown = totals.phases.iter().filter(|phase| phase.sum > 0.0);
     let phases: Vec<_> =
         shown.map(|at| format!("{} {:.2} / {:.2}", at.phase, at.p50, at.p99)).collect();

@@ -93,6 +93,7 @@ pub fn until_in(limit: Duration, what: &str, log: &Path, mut happened: impl FnMu
         if begin.elapsed() > limit {
             panic!("in {limit:?} not {what}\n{}", tail(log));
         }
+        // Other processes wake nobody by what they do: polled.
         std::thread::sleep(LOOK_EVERY);
     }
 }

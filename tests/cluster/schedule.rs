@@ -127,6 +127,7 @@ impl Schedule {
         let mut over = false;
         for Act { at, host, deed } in self.0 {
             while begin.elapsed() < at {
+                // The schedule is made of times.
                 std::thread::sleep(LOOK_EVERY.min(at.saturating_sub(begin.elapsed())));
             }
             let is_coordinator = host == COORDINATOR;

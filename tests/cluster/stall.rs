@@ -35,6 +35,7 @@ fn a_coordinator_that_stands_still_makes_no_node_grow() {
         for (peak, node) in peak.iter_mut().zip(nodes) {
             *peak = (*peak).max(lab.node(node).resident());
         }
+        // Memory tells nobody that it grew: polled, for as long as the pause is to be.
         std::thread::sleep(LOOK_EVERY);
     }
     eval.signal(Signal::SIGCONT);
