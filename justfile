@@ -39,6 +39,10 @@ chaos-cluster:
     ORCAPACK_CLUSTER_STALL_SEC=60 ORCAPACK_CLUSTER_SLOTS=128 \
         cargo test --test cluster stands_still -- --nocapture
 
+# Clusters in simulation: 5,000 seeds of faults, or others, as in `just sim-long 7..8`
+sim-long seeds="0..5000":
+    ORCAPACK_SEEDS={{seeds}} cargo test --release --test sim quarter -- --nocapture
+
 # What a rollout costs beside its environment; about a minute once it is built
 bench:
     cargo bench --bench rollouts

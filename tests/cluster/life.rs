@@ -113,6 +113,25 @@ fn ac3_a_run_ends_while_a_node_is_cut_off_which_stops_and_cleans_up_by_itself() 
 }
 
 #[test]
+fn ac3_a_node_that_stood_still_to_the_end_of_the_run_cleans_up_when_it_wakes() {
+    let Some(mut lab) = lab(&["n1", "n2"], 4) else { return };
+    lab.start_all(&["n1", "n2"]);
+    let eval = lab.eval(&["-k", "3", "--set", "agent.think_sec=1"]);
+    let (ledger, log) = (lab.ledger(), eval.log().to_owned());
+    ledger.until("full", &running_on("n2"), 4);
+    lab.node("n2").signal(Signal::SIGSTOP);
+    assert_eq!(eval.end(PATIENCE), 0, "{}", tail(&log));
+    ledger.assert_each_passed_once(12);
+    lab.node("n2").signal(Signal::SIGCONT);
+    let asleep = lab.path("n2.log");
+    until("stopped", &asleep, || read(&asleep).contains("the lease has ended"));
+    until("clean", &asleep, || lab.left().is_empty());
+    for node in ["n1", "n2"] {
+        assert_eq!(lab.stop(node), 0, "{}", tail(&lab.path(&format!("{node}.log"))));
+    }
+}
+
+#[test]
 fn a_run_that_is_interrupted_leaves_its_nodes_clean_and_can_be_resumed() {
     let Some(mut lab) = lab(&["n1", "n2"], 4) else { return };
     lab.start_all(&["n1", "n2"]);

@@ -10,10 +10,15 @@ mod meta;
 mod planted;
 mod process;
 mod random;
+mod scale;
 mod seeds;
+mod stall;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "of what all scenarios share, a simulation needs the task alone")]
 mod support;
 mod swarm;
 mod truth;
+#[path = "../../benches/support/usage.rs"]
+#[expect(dead_code, reason = "the benchmarks use more of it")]
+mod usage;
 mod world;

@@ -30,11 +30,16 @@ impl Outcome {
     }
 }
 
-/// One seed, in a runtime of its own.
-pub fn run(setting: Setting, authority: &TestAuthority) -> Outcome {
+/// In a runtime of its own, whose time goes on when nobody has anything to do.
+pub fn simulated<T>(scenario: impl Future<Output = T>) -> T {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
-    runtime.expect("a runtime").block_on(async {
+    runtime.expect("a runtime").block_on(scenario)
+}
+
+/// One seed.
+pub fn run(setting: Setting, authority: &TestAuthority) -> Outcome {
+    simulated(async {
         let mut swarm = Swarm::new(setting.seed);
         let mut world = World::new(setting, authority);
         swarm.rage(&mut world).await;

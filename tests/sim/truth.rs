@@ -26,7 +26,7 @@ struct State {
 }
 
 /// Where an attempt is at work.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
     rollout: u32,
     attempt: u32,
@@ -108,12 +108,14 @@ impl Truth {
     pub fn works(&self, labels: &Labels) {
         let place = Place::of(labels);
         let mut state = self.state();
-        let same = |other: &&Place| {
-            other.rollout == place.rollout
-                && (&other.node, other.incarnation, other.attempt)
-                    != (&place.node, place.incarnation, place.attempt)
+        let first = Place { rollout: place.rollout, ..Place::default() };
+        let elsewhere = |other: &&Place| {
+            (&other.node, other.incarnation, other.attempt)
+                != (&place.node, place.incarnation, place.attempt)
         };
-        if let Some(other) = state.at_work.keys().find(same) {
+        let same = state.at_work.range(first..).map(|(other, _)| other);
+        let mut same = same.take_while(|other| other.rollout == place.rollout);
+        if let Some(other) = same.find(elsewhere) {
             let broken = format!("LE-1: {place:?} works, and so does {other:?}");
             state.breaks(broken);
         }
