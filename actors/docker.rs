@@ -148,8 +148,8 @@ fn leftover(kind: &'static str, found: Labelled) -> Leftover {
     }
 }
 
-/// The engine has filtered by run and node already. A label that cannot be read is no reason to keep a thing
-/// for ever.
+/// The engine has filtered by run and node already. A label that cannot be read is no reason to
+/// keep a thing for ever.
 fn is_in_scope(scope: &SweepScope, thing: &Labelled) -> bool {
     let number = |label: &str| thing.labels.get(label).and_then(|value| value.parse::<u64>().ok());
     match scope {

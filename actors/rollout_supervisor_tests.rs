@@ -1,5 +1,7 @@
 //! Rollouts over fake sandboxes, with a model that thinks for ever.
 
+use std::time::Duration;
+
 use futures_util::future::{BoxFuture, pending, ready};
 use orcapack_tasks::FileTree;
 use orcapack_tasks::grading::Scheme;

@@ -40,9 +40,9 @@ pub const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 
 /// A quiet connection is kept alive by a packet every so often.
 pub const KEEP_ALIVE: Duration = Duration::from_millis(500);
-/// A peer that has said nothing for this long is gone. A loss is to be known within 3 s: the last
-/// packet before it starts this anew, and a busy machine looks late.
-pub const IDLE_TIMEOUT: Duration = Duration::from_millis(2500);
+/// A peer that has said nothing for this long is gone. A loss is to be known within 3 s: the first
+/// packet after the last that was heard starts this anew, and a busy machine looks late.
+pub const IDLE_TIMEOUT: Duration = Duration::from_millis(2250);
 /// From the first packet to a connection.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -25,7 +25,7 @@ impl State {
         }
         (live.session, live.since, live.was_up) = (Some(session.clone()), Instant::now(), true);
         let (identity, incarnation) = (session.peer().clone(), session.incarnation());
-        tracing::debug!(peer = %identity, %incarnation, "up");
+        tracing::info!(peer = %identity, %incarnation, "up");
         metrics::gauge!("orcapack_cluster_sessions").increment(1.0);
         self.show(node, PeerState::Up, |entry| {
             (entry.view.role, entry.view.incarnation) = (identity.role, Some(incarnation));
@@ -43,7 +43,7 @@ impl State {
             Pulse::Suspect => PeerState::Suspect,
             Pulse::Heard => PeerState::Up,
         };
-        tracing::debug!(%node, ?state, "pulse");
+        tracing::info!(%node, ?state, "pulse");
         self.show(node, state, |_| {});
         self.tell(|events| events.suspect(node, pulse == Pulse::Suspect));
     }
@@ -54,7 +54,7 @@ impl State {
         if live.and_then(|live| live.session.take()).is_none() {
             return;
         }
-        tracing::debug!(%node, %reason, "down");
+        tracing::info!(%node, %reason, "down");
         metrics::gauge!("orcapack_cluster_sessions").decrement(1.0);
         let problem = reason.to_string();
         self.show(node, PeerState::Down, |entry| {

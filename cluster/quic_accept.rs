@@ -73,8 +73,8 @@ async fn accept_one(
 async fn take(incoming: Incoming, shared: &Shared) -> Result<QuicLink, LinkError> {
     let name = incoming.orig_dst_cid();
     let Some(hint) = hinted(&name) else {
-        // A stranger, or a late packet for a connection of an earlier life, read with wrong keys. It
-        // is not worth an answer; and whether it is read as a beginning at all is chance.
+        // A stranger, or a late packet for a connection of an earlier life, read with wrong keys.
+        // It is not worth an answer; and whether it is read as a beginning at all is chance.
         incoming.ignore();
         return Err(LinkError::Untrusted("no node of ours".to_owned()));
     };

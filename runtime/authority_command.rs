@@ -1,4 +1,4 @@
-//! `orcapack cluster init|token|issue|serve|rotate|revoke`: what the machine with the authority does.
+//! `orcapack cluster init|token|issue|serve|rotate|revoke`: the work of the authority's machine.
 
 use std::sync::Arc;
 
@@ -34,7 +34,11 @@ pub async fn run(command: &ClusterCommand, host: &Host) -> Result<Exit, Failure>
         ClusterCommand::Init(args) => init(args, host),
         ClusterCommand::Token(args) => token(args, host),
         ClusterCommand::Issue(args) => issue(args, host),
-        ClusterCommand::Serve(args) => serve(&ClusterConfig::load(&args.cluster, host)?).await,
+        ClusterCommand::Serve(args) => {
+            let config = ClusterConfig::load(&args.cluster, host)?;
+            telemetry::start_logs(None, 1).map_err(|error| Failure::internal(error.to_string()))?;
+            serve(&config).await
+        }
         ClusterCommand::Rotate(args) => rotate(args, host).await,
         ClusterCommand::Revoke(args) => revoke(args, host).await,
         ClusterCommand::Render(command) => cluster_render::render(command, host),
@@ -133,7 +137,6 @@ fn issue(args: &IssueArgs, host: &Host) -> Result<Exit, Failure> {
 /// Lets nodes join and renew, until it is told to end.
 async fn serve(config: &ClusterConfig) -> Result<Exit, Failure> {
     let mut signals = Signals::listen()?;
-    telemetry::start_logs(None, 1).map_err(|error| Failure::internal(error.to_string()))?;
     let Some(address) = &config.authority else {
         return Err(Failure::bad_input(format!(
             "{}: cluster.authority: expected the address at which nodes reach this, found none",
@@ -301,3 +304,7 @@ async fn revoke(args: &RevokeArgs, host: &Host) -> Result<Exit, Failure> {
     }
     Ok(exit)
 }
+
+#[cfg(test)]
+#[path = "authority_command_tests.rs"]
+mod tests;

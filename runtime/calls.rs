@@ -19,6 +19,9 @@ use crate::cluster_status::NodeStatus;
 /// Connecting, asking, and being answered.
 const CALL_LIMIT: Duration = Duration::from_secs(8);
 
+/// From the end of a stream to that of its connection, if they have one reason.
+const REASON_LIMIT: Duration = Duration::from_millis(100);
+
 #[derive(Clone, Debug, Encode, Decode)]
 pub enum Question {
     Status,
@@ -64,7 +67,14 @@ pub async fn ask(
         let at: SocketAddr = address.resolve(from).await?;
         let dialled = transport.dial(node, at, Purpose::Call).await;
         let link = dialled.map_err(|error| error.to_string())?;
-        let answer = ask_over(&*link, question).await;
+        let answer = match ask_over(&*link, question).await {
+            // What ended the connection says more than the stream that ended with it.
+            Err(why) => match timeout(REASON_LIMIT, link.closed()).await {
+                Ok(reason) => Err(reason.to_string()),
+                Err(_) => Err(why),
+            },
+            answer => answer,
+        };
         link.close(CloseReason::Leaving);
         answer
     });

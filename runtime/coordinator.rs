@@ -2,8 +2,8 @@
 //! commit, and only then the nodes start.
 //!
 //! One loop over one closed set of messages; what they do is in
-//! [`coordinator_state`](crate::coordinator_state). A run without a cluster is a run of one node, in
-//! this process.
+//! [`coordinator_state`](crate::coordinator_state). A run without a cluster is a run of one node,
+//! in this process.
 
 use std::time::Duration;
 

@@ -176,8 +176,8 @@ impl State {
             match self.placed.get(&fence) {
                 Some(placed) if placed.node == node => {}
                 _ => {
-                    // What has ended there is to be gone before it gets anything new: so what a node
-                    // keeps is bounded, however often its link breaks.
+                    // What has ended there is to be gone before it gets anything new: so what a
+                    // node keeps is bounded, however often its link breaks.
                     worker.forget(fence);
                     worker.kill(fence);
                 }

@@ -64,8 +64,8 @@ impl Envoys {
         }
     }
 
-    /// The run is over: no node that has left it is gone to again. One that is out of reach is, since
-    /// it does not know yet.
+    /// The run is over: no node that has left it is gone to again. One that is out of reach is,
+    /// since it does not know yet.
     pub fn over(&self) {
         self.errand.over.store(true, Ordering::Relaxed);
     }
@@ -157,7 +157,9 @@ impl Errand {
                 biased;
                 message = next(&mut port) => message,
                 // Without it nothing more is sent.
-                _ = pump.join_next() => return NotThere::For("it takes no more messages".to_owned()),
+                _ = pump.join_next() => {
+                    return NotThere::For("it takes no more messages".to_owned());
+                }
             };
             let event = match message {
                 Ok(FromNode::Beat { beat, load }) => {

@@ -28,6 +28,7 @@ pub mod engine;
 pub mod envoy;
 pub mod eval;
 pub mod exit;
+mod files;
 pub mod fleet;
 pub mod fleet_node;
 pub mod gc;

@@ -1,7 +1,7 @@
 //! This process as a member of a cluster: its identity, its state, and its end of the network.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use orcapack_cluster::address::{NodeId, Role};
@@ -19,6 +19,7 @@ use orcapack_cluster::tcp::{TcpConfig, TcpTransport};
 use crate::cluster_config::{ClusterConfig, DataOver};
 use crate::cluster_peers;
 use crate::exit::Failure;
+use crate::files;
 use crate::node_state::NodeState;
 
 /// Its folder, below the state folder, of whoever coordinates runs from this machine.
@@ -154,11 +155,5 @@ pub async fn peers(config: &ClusterConfig, me: &NodeId) -> Vec<PeerAddress> {
 /// # Errors
 /// The system has none.
 pub fn random<const N: usize>() -> Result<[u8; N], Failure> {
-    use std::io::Read as _;
-    let mut bytes = [0; N];
-    let source = Path::new("/dev/urandom");
-    std::fs::File::open(source)
-        .and_then(|mut file| file.read_exact(&mut bytes))
-        .map_err(|error| Failure::internal(format!("{}: {error}", source.display())))?;
-    Ok(bytes)
+    files::random().map_err(|error| Failure::internal(error.to_string()))
 }

@@ -122,8 +122,8 @@ pub async fn run(
     exit
 }
 
-/// Until the node is fenced, or done, or told to end and drained. The first signal drains, a second one, or
-/// the drain's time limit, ends what runs.
+/// Until the node is fenced, or done, or told to end and drained. The first signal drains, a second
+/// one, or the drain's time limit, ends what runs.
 async fn until_end(
     desk: &NodeDesk,
     signals: &mut Signals,
@@ -139,7 +139,8 @@ async fn until_end(
             biased;
             () = signals.next() => match end_at {
                 None => {
-                    tracing::info!("draining for up to {} s; once more to end now", limit.as_secs());
+                    let limit_sec = limit.as_secs();
+                    tracing::info!("draining for up to {limit_sec} s; once more to end now");
                     desk.host.drain(true);
                     end_at = Some(tokio::time::Instant::now() + limit);
                 }

@@ -2,15 +2,15 @@
 //! one process at a time holds, `incarnation`, which counts its starts, and `reset.key`, by which
 //! peers hear of a restart at once.
 
-use std::fs::{self, File, TryLockError};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
 
 use orcapack_cluster::address::Incarnation;
 use orcapack_cluster::quic::ResetKey;
 
 use crate::exit::{Exit, Failure};
+use crate::files::{self, PRIVATE};
 
 /// A state that is this process's, as long as it lives.
 #[derive(Debug)]
@@ -34,22 +34,9 @@ impl NodeState {
 }
 
 fn lock(path: &Path) -> Result<File, Failure> {
-    let mut options = File::options();
-    options.read(true).write(true).create(true).truncate(false);
-    let mut file = options.open(path).map_err(at(path))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            let known = file.read_to_string(&mut pid).is_ok_and(|len| len > 0);
-            let pid = if known { pid.trim() } else { "(unknown)" };
-            let message = format!("{} is in use by process {pid}", path.display());
-            return Err(Failure::new(Exit::RunTaken, message));
-        }
-        Err(TryLockError::Error(error)) => return Err(at(path)(error)),
-    }
-    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(at(path))?;
-    Ok(file)
+    files::lock(path).map_err(at(path))?.map_err(|pid| {
+        Failure::new(Exit::RunTaken, format!("{} is in use by process {pid}", path.display()))
+    })
 }
 
 /// On disk before anyone is told of it: no two lives may have one number.
@@ -64,7 +51,8 @@ fn next_incarnation(path: &Path) -> Result<u64, Failure> {
         Err(error) => return Err(at(path)(error)),
     };
     let next = before + 1;
-    write_whole(path, format!("{next}\n").as_bytes()).map_err(at(path))?;
+    let text = format!("{next}\n");
+    files::write_whole(path, text.as_bytes(), PRIVATE).map_err(at(path))?;
     Ok(next)
 }
 
@@ -72,12 +60,9 @@ fn reset_key(path: &Path) -> Result<ResetKey, Failure> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let mut bytes = vec![0; ResetKey::BYTES];
-            File::open("/dev/urandom")
-                .and_then(|mut random| random.read_exact(&mut bytes))
-                .and_then(|()| write_whole(path, &bytes))
-                .map_err(at(path))?;
-            bytes
+            let bytes = files::random::<{ ResetKey::BYTES }>().map_err(at(path))?;
+            files::write_whole(path, &bytes, PRIVATE).map_err(at(path))?;
+            bytes.to_vec()
         }
         Err(error) => return Err(at(path)(error)),
     };
@@ -86,17 +71,6 @@ fn reset_key(path: &Path) -> Result<ResetKey, Failure> {
         Failure::bad_input(format!("{path}: expected {expected} bytes, found {found}"))
     })?;
     Ok(ResetKey::new(key))
-}
-
-/// Either the old bytes or the new ones are there, whenever the process dies; nobody else reads
-/// them.
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let staged: PathBuf = path.with_extension("staged");
-    let mut options = File::options();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&staged, path)
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> Failure {

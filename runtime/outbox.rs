@@ -1,5 +1,5 @@
-//! What is on its way to the other end of a [port](orcapack_cluster::remote::Port): a bounded queue,
-//! and the task that empties it, so that who sends never waits.
+//! What is on its way to the other end of a [port](orcapack_cluster::remote::Port): a bounded
+//! queue, and the task that empties it, so that who sends never waits.
 
 use std::sync::Arc;
 

@@ -17,8 +17,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs::{self, File, TryLockError};
-use std::io::{self, Read as _, Write as _};
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use orcapack_actors::team::role::Role;
@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{AgentKind, EvalConfig};
 use crate::exit::{Exit, Failure};
+use crate::files::{self, PUBLIC};
 
 /// An owned run directory. Dropped, it is free for the next process.
 #[derive(Debug)]
@@ -193,7 +194,7 @@ impl RunDir {
         }
         let file = run.path.join("config.toml");
         let text = config.to_toml().map_err(|error| io_at(&file)(io::Error::other(error)))?;
-        write_whole(&file, text.as_bytes())?;
+        files::write_whole(&file, text.as_bytes(), PUBLIC).map_err(io_at(&file))?;
         Ok(run)
     }
 
@@ -220,7 +221,7 @@ impl RunDir {
         let file = RunFile { id: id.clone(), created, kind: kind.clone() };
         let at = path.join("run.json");
         let text = serde_json::to_vec_pretty(&file).map_err(|error| io_at(&at)(error.into()))?;
-        write_whole(&at, &text)?;
+        files::write_whole(&at, &text, PUBLIC).map_err(io_at(&at))?;
         Ok(Self { path, id, replaced, _lock: lock })
     }
 
@@ -308,26 +309,8 @@ fn is_run(path: &Path) -> bool {
 
 fn take_lock(path: &Path) -> Result<File, RunDirError> {
     let at = path.join(LOCK);
-    let mut options = File::options();
-    let mut file = options
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&at)
-        .map_err(io_at(&at))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            let known = file.read_to_string(&mut pid).is_ok_and(|len| len > 0);
-            let pid = if known { pid.trim().to_owned() } else { "(unknown)".to_owned() };
-            return Err(RunDirError::InUse { path: path.to_owned(), pid });
-        }
-        Err(TryLockError::Error(error)) => return Err(io_at(&at)(error)),
-    }
-    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(io_at(&at))?;
-    Ok(file)
+    let in_use = |pid| RunDirError::InUse { path: path.to_owned(), pid };
+    files::lock(&at).map_err(io_at(&at))?.map_err(in_use)
 }
 
 fn read_run_file(path: &Path) -> Result<RunFile, RunDirError> {
@@ -336,22 +319,8 @@ fn read_run_file(path: &Path) -> Result<RunFile, RunDirError> {
     serde_json::from_slice(&bytes).map_err(|error| io_at(&at)(error.into()))
 }
 
-/// Either the old bytes or the new ones are there, whenever the process dies.
-fn write_whole(at: &Path, bytes: &[u8]) -> Result<(), RunDirError> {
-    let staged = at.with_extension("staged");
-    let write = || {
-        let mut file = File::create(&staged)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&staged, at)
-    };
-    write().map_err(io_at(at))
-}
-
 fn random_suffix() -> Result<String, RunDirError> {
-    let source = Path::new("/dev/urandom");
-    let mut bytes = [0; 4];
-    File::open(source).and_then(|mut file| file.read_exact(&mut bytes)).map_err(io_at(source))?;
+    let bytes = files::random().map_err(io_at(Path::new("a random suffix")))?;
     Ok(format!("{:08x}", u32::from_le_bytes(bytes)))
 }
 

@@ -2,8 +2,8 @@
 //!
 //! A coordinator's [envoy](crate::envoy) spawns the remote actor `run` here, which is no more than
 //! a way to this one. One run at a time is a node's [tenant]; another has to wait until it has
-//! ended, or until its coordinator is gone and its lease too. A tenant whose coordinator does not come
-//! back is left in the end, with all that it has.
+//! ended, or until its coordinator is gone and its lease too. A tenant whose coordinator does not
+//! come back is left in the end, with all that it has.
 //!
 //! The host beats for the lease, and when the lease has ended it stops what runs before anything
 //! else happens (AC-3).

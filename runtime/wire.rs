@@ -103,7 +103,8 @@ pub enum FromNode {
 pub struct Welcome {
     pub incarnation: Incarnation,
     pub load: NodeLoad,
-    /// The fences of the attempts that it has for this run: running, or ended and not yet forgotten.
+    /// The fences of the attempts that it has for this run: running, or ended and not yet
+    /// forgotten.
     pub held: Vec<u64>,
 }
 

@@ -172,7 +172,7 @@ fn keys_change_under_a_run_and_who_is_revoked_is_out_until_it_joins_anew() {
     drop(n2.end_now(Signal::SIGTERM));
     let mut n2 = lab.start("n2", &["node", "c.toml", "--id", "n2"]);
     n2.until("that we show a revoked certificate");
-    eval.until("waiting for node n2: not trusted: ");
+    eval.until("waiting for node n2: no link: not trusted: ");
     drop(n2.end_now(Signal::SIGTERM));
     let mut n2 = lab.join("n2");
     n2.until("has joined lab anew");

@@ -101,9 +101,9 @@ impl Scenario<'_> {
         assert_eq!(code, 0, "{}", tail(&log));
         until_in(CLEAN_IN, "clean", &log, || lab.left().is_empty());
         eprintln!("{wall:.1?}, and clean {:.1?} after it", ended.elapsed());
+        let (noticed_ms, placed_ms) = measure::kills(&lab, &done);
         ledger.assert_each_passed_once(self.rollouts());
         ledger.assert_lost_with_nodes_only();
-        let (noticed_ms, placed_ms) = measure::kills(&lab, &done);
         for node in self.nodes {
             assert_eq!(lab.stop(node), 0, "{}", tail(&lab.path(&format!("{node}.log"))));
         }

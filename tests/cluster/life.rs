@@ -58,6 +58,26 @@ fn nodes_join_drain_and_leave_while_a_run_goes_on() {
 }
 
 #[test]
+fn a_node_that_is_told_twice_to_end_gives_back_what_it_has() {
+    let Some(mut lab) = lab(&["n1", "n2"], 4) else { return };
+    lab.start_all(&["n1", "n2"]);
+    let eval = lab.eval(&["-k", "3", "--set", "agent.think_sec=2"]);
+    let (ledger, log) = (lab.ledger(), eval.log().to_owned());
+    ledger.until("full", &running_on("n2"), 4);
+    let leaving = lab.path("n2.log");
+    lab.node("n2").signal(Signal::SIGTERM);
+    until("draining", &leaving, || read(&leaving).contains("draining for up to"));
+    let begin = Instant::now();
+    assert_eq!(lab.stop("n2"), 0, "{}", tail(&leaving));
+    assert!(begin.elapsed() < Duration::from_secs(20), "{}", tail(&leaving));
+    assert_eq!(eval.end(PATIENCE), 0, "{}", tail(&log));
+    ledger.assert_each_passed_once(12);
+    let lost = ledger.attempts().into_iter().filter(|attempt| attempt.class.is_some());
+    assert!(lost.clone().all(|attempt| attempt.node == "n2"), "{:?}", lost.collect::<Vec<_>>());
+    assert_eq!(lab.left(), Vec::<String>::new());
+}
+
+#[test]
 fn a_coordinator_that_is_killed_takes_back_what_runs_and_loses_none() {
     let Some(mut lab) = lab(&["n1", "n2"], 8) else { return };
     lab.start_all(&["n1", "n2"]);
@@ -110,6 +130,25 @@ fn ac3_a_run_ends_while_a_node_is_cut_off_which_stops_and_cleans_up_by_itself() 
         assert_eq!(lab.stop(node), 0, "{}", tail(&lab.path(&format!("{node}.log"))));
     }
     assert_eq!(lab.left(), Vec::<String>::new());
+}
+
+#[test]
+fn ac3_a_node_that_stood_still_to_the_end_of_the_run_cleans_up_when_it_wakes() {
+    let Some(mut lab) = lab(&["n1", "n2"], 4) else { return };
+    lab.start_all(&["n1", "n2"]);
+    let eval = lab.eval(&["-k", "3", "--set", "agent.think_sec=1"]);
+    let (ledger, log) = (lab.ledger(), eval.log().to_owned());
+    ledger.until("full", &running_on("n2"), 4);
+    lab.node("n2").signal(Signal::SIGSTOP);
+    assert_eq!(eval.end(PATIENCE), 0, "{}", tail(&log));
+    ledger.assert_each_passed_once(12);
+    lab.node("n2").signal(Signal::SIGCONT);
+    let asleep = lab.path("n2.log");
+    until("stopped", &asleep, || read(&asleep).contains("the lease has ended"));
+    until("clean", &asleep, || lab.left().is_empty());
+    for node in ["n1", "n2"] {
+        assert_eq!(lab.stop(node), 0, "{}", tail(&lab.path(&format!("{node}.log"))));
+    }
 }
 
 #[test]

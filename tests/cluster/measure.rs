@@ -56,9 +56,8 @@ pub fn kills(lab: &Lab, done: &Done) -> (Vec<i64>, Vec<i64>) {
 
 /// From a kill to the coordinator's next line that says that the node is gone.
 fn told_down(log: &str, node: &str, at_ms: i64) -> Option<i64> {
-    let told = format!("Down {{ node: {node}");
-    let quoted = format!("Down {{ node: NodeId(\"{node}\")");
-    let lines = log.lines().filter(|line| line.contains(&told) || line.contains(&quoted));
+    let told = format!("the link to the node is gone node={node}");
+    let lines = log.lines().filter(|line| line.ends_with(&told));
     let times = lines.filter_map(|line| {
         let time: jiff::Timestamp = line.split_whitespace().next()?.parse().ok()?;
         Some(time.as_millisecond())

@@ -1,7 +1,9 @@
 //! Machines in a network of a test's own: network namespaces on a bridge that is in one too. No
 //! interface, address or rule of this machine's own is touched, and dropping it leaves nothing.
 
+use std::fs;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -33,6 +35,7 @@ impl Network {
     /// made.
     pub fn of(hosts: &[&str]) -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
+        remove_orphans();
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("orcapack-{}-{number}", std::process::id());
         let network = Self { name, hosts: hosts.iter().map(|&host| host.to_owned()).collect() };
@@ -130,6 +133,18 @@ impl Drop for Network {
         for host in ["bridge"].into_iter().chain(self.hosts.iter().map(String::as_str)) {
             // One that was never made cannot be removed.
             let _ = batch(None, &[format!("netns del {}", self.space(host))]);
+        }
+    }
+}
+
+/// What tests left that were killed.
+fn remove_orphans() {
+    for space in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
+        let name = space.file_name().to_string_lossy().into_owned();
+        let maker = name.strip_prefix("orcapack-").and_then(|name| name.split('-').next());
+        if maker.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            // Another test may do the same.
+            let _ = batch(None, &[format!("netns del {name}")]);
         }
     }
 }
