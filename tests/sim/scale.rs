@@ -4,10 +4,9 @@
 use std::time::Duration;
 
 use orcapack_cluster::fixture::TestAuthority;
-use tokio::time::sleep;
 
 use crate::checks;
-use crate::seeds::{LIVENESS, simulated};
+use crate::seeds::{LIVENESS, pass, simulated};
 use crate::usage::cpu_sec;
 use crate::world::{Setting, World};
 
@@ -45,7 +44,7 @@ pub fn cost(size: Size) -> Cost {
         let before = cpu_sec();
         let mut at_work_peak = 0;
         while !world.is_done() && world.truth.broken().is_none() {
-            sleep(Duration::from_millis(250)).await;
+            pass(Duration::from_millis(250)).await;
             world.look().await;
             at_work_peak = at_work_peak.max(world.truth.at_work());
         }
