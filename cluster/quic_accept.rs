@@ -43,6 +43,13 @@ pub(crate) async fn accept_all(
             incoming = endpoint.accept() => incoming,
         };
         let Some(incoming) = incoming else { return };
+        if hinted(&incoming.orig_dst_cid()).is_none() {
+            // A stranger, or a late packet for a connection of an earlier life, read with wrong
+            // keys. It is not worth an answer, nor a place; and whether it is read as a beginning
+            // at all is chance.
+            incoming.ignore();
+            continue;
+        }
         let under_way = handshakes.len();
         if under_way >= INCOMING_MAX {
             incoming.refuse();
@@ -72,12 +79,7 @@ async fn accept_one(
 
 async fn take(incoming: Incoming, shared: &Shared) -> Result<QuicLink, LinkError> {
     let name = incoming.orig_dst_cid();
-    let Some(hint) = hinted(&name) else {
-        // A stranger, or a late packet for a connection of an earlier life, read with wrong keys.
-        // It is not worth an answer; and whether it is read as a beginning at all is chance.
-        incoming.ignore();
-        return Err(LinkError::Untrusted("no node of ours".to_owned()));
-    };
+    let hint = hinted(&name).ok_or_else(|| LinkError::Untrusted("no node of ours".to_owned()))?;
     let config = shared.settings.server(&*shared.credentials, hint)?;
     let failed = |error| link_error(&error, None);
     let connecting = incoming.accept_with(config).map_err(failed)?;

@@ -207,10 +207,11 @@ impl Tenant {
             let why = "the lease that it was assigned under had ended".to_owned();
             return self.end(failed(&assignment, FailureClass::NodeLost, why));
         }
+        if let Some(whole) = self.tasks.get(&task).cloned() {
+            return self.begin(assignment, whole);
+        }
         self.held.insert(fence, Held::Waiting(assignment));
-        if self.tasks.contains_key(&task) {
-            self.begin_all(task);
-        } else if self.waiting_for(task).len() == 1 {
+        if self.waiting_for(task).len() == 1 {
             self.say(&FromNode::WantTask { task });
         }
     }
@@ -226,12 +227,15 @@ impl Tenant {
     fn begin_all(&mut self, task: u32) {
         let Some(whole) = self.tasks.get(&task).cloned() else { return };
         for assignment in self.waiting_for(task) {
-            let WireAssignment { rollout, attempt, fence, ref agent, .. } = assignment;
-            let agent = agent.clone().into();
-            let task = whole.clone();
-            self.node.rollouts.start(Assignment { rollout, attempt, fence, task, agent });
-            self.held.insert(fence, Held::Running);
+            self.begin(assignment, whole.clone());
         }
+    }
+
+    fn begin(&mut self, assignment: WireAssignment, task: Arc<Task>) {
+        let WireAssignment { rollout, attempt, fence, agent, .. } = assignment;
+        let agent = agent.into();
+        self.node.rollouts.start(Assignment { rollout, attempt, fence, task, agent });
+        self.held.insert(fence, Held::Running);
     }
 
     /// Tasks that were asked for over a link that is gone are asked for again.
