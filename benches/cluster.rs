@@ -8,16 +8,12 @@
 //!
 //! `cargo bench --bench cluster`, some minutes.
 
-#[expect(dead_code, reason = "the simulation's tests use more of it")]
 #[path = "../tests/sim/checks.rs"]
 mod checks;
-#[expect(dead_code, reason = "the simulation's tests use more of it")]
 #[path = "../tests/sim/machine.rs"]
 mod machine;
-#[expect(dead_code, reason = "the simulation's tests use more of it")]
 #[path = "../tests/sim/process.rs"]
 mod process;
-#[expect(dead_code, reason = "the simulation's tests use more of it")]
 #[path = "../tests/sim/random.rs"]
 mod random;
 #[expect(dead_code, reason = "other benchmarks use more of it")]
@@ -31,15 +27,12 @@ mod seeds;
 #[path = "../tests/support/mod.rs"]
 #[expect(dead_code, reason = "of what all scenarios share, a simulation needs the task alone")]
 mod support;
-#[expect(dead_code, reason = "the simulation's tests use more of it")]
 #[path = "../tests/sim/swarm.rs"]
 mod swarm;
-#[expect(dead_code, reason = "the simulation's tests use more of it")]
 #[path = "../tests/sim/truth.rs"]
 mod truth;
 #[path = "support/usage.rs"]
 mod usage;
-#[expect(dead_code, reason = "the simulation's tests use more of it")]
 #[path = "../tests/sim/world.rs"]
 mod world;
 

@@ -381,7 +381,9 @@ Examples:
   orcapack cluster issue cluster.toml n1 -o identities/n1
   orcapack cluster issue cluster.toml bob --role operator -o identities/bob
 
-The folder holds a private key. It belongs into the folder of the node's state: STATE_DIR/ID.";
+The folder holds a private key. It belongs into the folder of the node's state: STATE_DIR/ID.
+Of two machines that coordinate runs at one time, each needs a coordinator of its own:
+$ORCAPACK_COORDINATOR_ID says as whom `orcapack eval` works [default: coordinator].";
 
 const CLUSTER_SERVE_HELP: &str = "\
 Examples:
@@ -403,7 +405,7 @@ Examples:
   orcapack cluster revoke cluster.toml n3
 
 Nodes that answer hear of it at once and end their links to it, the others when they are back. The
-id may join again with a new token.";
+id may join again with a new token: `orcapack node CLUSTER.toml --id ID --join TOKEN`.";
 
 const CLUSTER_RENDER_HELP: &str = "\
 Examples:

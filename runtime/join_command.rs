@@ -4,9 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::{fs, io};
 
+use orcapack_cluster::address::Role;
 use orcapack_cluster::identity::Identity;
 use orcapack_cluster::identity_clock::system_clock;
 use orcapack_cluster::identity_folder::{Bundle, CERTIFICATE_FILE};
+use orcapack_cluster::identity_tls::Strangers;
 use orcapack_cluster::join::{self, Newcomer};
 use orcapack_cluster::join_trust::Stranger;
 use orcapack_cluster::link::{CloseReason, Priority, Purpose, Transport};
@@ -69,7 +71,7 @@ pub async fn join_again(
     }
     let staged = folder.join("joining");
     let joined = match authority(config) {
-        Ok(at) => join_beside(node, &staged, &token, at).await,
+        Ok(at) => join_beside(node, &config.name, &staged, &token, at).await,
         Err(why) => Err(why),
     };
     match joined {
@@ -88,6 +90,7 @@ pub async fn join_again(
 
 async fn join_beside(
     node: &ClusterNode,
+    cluster: &str,
     staged: &Path,
     token: &JoinToken,
     authority: &HostPort,
@@ -97,7 +100,14 @@ async fn join_beside(
         _ => {}
     }
     join(node, staged, token, authority).await?;
-    Bundle::read(staged).map_err(|error| error.to_string())
+    let bundle = Bundle::read(staged).map_err(|error| error.to_string())?;
+    let joined = Identity::in_memory(bundle.clone(), system_clock(), Strangers::Refused);
+    let joined = joined.map_err(|error| error.to_string())?;
+    let names = joined.names();
+    if names.cluster.as_str() != cluster || names.role != Role::Worker {
+        return Err(format!("expected the token of a worker of {cluster}, found one of {names}"));
+    }
+    Ok(bundle)
 }
 
 /// The id, which gives nothing away.

@@ -11,9 +11,9 @@ use futures_util::future::BoxFuture;
 use orcapack_actors::fake::FakeDriver;
 use orcapack_actors::sandbox::*;
 use orcapack_tasks::outcome::FailureClass;
-use tokio::time::sleep;
 
 use crate::random::{Random, mix};
+use crate::seeds::pass;
 use crate::truth::Truth;
 
 /// How the engines of a seed are.
@@ -91,7 +91,7 @@ impl Machine {
 
     async fn take(&self, time: Duration) {
         self.is_up().await;
-        sleep(time).await;
+        pass(time).await;
         self.is_up().await;
     }
 

@@ -1,5 +1,5 @@
-//! Clusters in simulation: the program's own meshes, coordinator, hosts and ledger, on a network, on
-//! machines and in a time that do as a seed says.
+//! Clusters in simulation: the program's own meshes, coordinator, hosts and ledger, on a network,
+//! on machines and in a time that do as a seed says.
 //!
 //! A seed that fails is printed with the command that repeats it. `ORCAPACK_SEEDS=from..to` chooses
 //! others than those that are always run; `ORCAPACK_SIM_LOG=1` shows all that happens.

@@ -37,6 +37,12 @@ pub fn simulated<T>(scenario: impl Future<Output = T>) -> T {
     runtime.expect("a runtime").block_on(scenario)
 }
 
+/// Lets simulated time go on, and everybody do what is due.
+pub async fn pass(time: Duration) {
+    // Of no real clock: it is over when nobody has anything to do until then.
+    tokio::time::sleep(time).await;
+}
+
 /// One seed.
 pub fn run(setting: Setting, authority: &TestAuthority) -> Outcome {
     simulated(async {

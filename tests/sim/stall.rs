@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use orcapack_cluster::fixture::TestAuthority;
 use orcapack_cluster::quic_sim::SimFaults;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::checks;
-use crate::seeds::{LIVENESS, simulated};
+use crate::seeds::{LIVENESS, pass, simulated};
 use crate::world::{Setting, World};
 
 const SLOTS: [u32; 5] = [32, 48, 48, 64, 64];
@@ -28,7 +28,7 @@ fn kept_at_most(seed: u64, stall: fn(&World), resume: fn(&World)) -> usize {
             world.start_worker(index).await;
         }
         for _ in 0..20 {
-            sleep(Duration::from_millis(250)).await;
+            pass(Duration::from_millis(250)).await;
             world.look().await;
         }
         assert!(world.truth.at_work() > ALL * 3 / 4, "{}", world.truth.at_work());
@@ -36,7 +36,7 @@ fn kept_at_most(seed: u64, stall: fn(&World), resume: fn(&World)) -> usize {
         stall(&world);
         let began = Instant::now();
         while began.elapsed() < STALL {
-            sleep(Duration::from_millis(250)).await;
+            pass(Duration::from_millis(250)).await;
             // What each node holds is looked at here.
             world.look().await;
             let mut kept = 0;

@@ -6,10 +6,11 @@
 use std::time::Duration;
 
 use orcapack_cluster::quic_sim::SimFaults;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::process::Place;
 use crate::random::Random;
+use crate::seeds::pass;
 use crate::world::{Setting, World};
 
 /// Between two looks at the world.
@@ -105,7 +106,7 @@ impl Swarm {
         }
         let end = self.after(UNSAFE.0, UNSAFE.1);
         while Instant::now() < end && !world.is_done() && world.truth.broken().is_none() {
-            sleep(TICK).await;
+            pass(TICK).await;
             world.look().await;
             self.undo_due(world, Instant::now()).await;
             self.strike(world).await;

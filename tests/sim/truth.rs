@@ -81,8 +81,8 @@ impl Truth {
         question(&self.state().ledger).expect("the ledger answers")
     }
 
-    /// AC-1: an attempt is begun where the ledger says that it was assigned, and no rollout is begun
-    /// again after its terminal record.
+    /// AC-1: an attempt is begun where the ledger says that it was assigned, and no rollout is
+    /// begun again after its terminal record.
     pub fn creates(&self, labels: &Labels) {
         let place = Place::of(labels);
         let mut state = self.state();

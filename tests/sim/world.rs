@@ -1,9 +1,9 @@
 //! A cluster in one process: a coordinator and its workers, on a network and on machines that do as
 //! the seed says.
 //!
-//! What runs is the program: meshes over QUIC and TLS, the coordinator with its ledger in SQLite, the
-//! hosts of runs with their pools and rollouts. Simulated are the network, the sandboxes and the
-//! time, which goes on when nobody has anything to do.
+//! What runs is the program: meshes over QUIC and TLS, the coordinator with its ledger in SQLite,
+//! the hosts of runs with their pools and rollouts. Simulated are the network, the sandboxes and
+//! the time, which goes on when nobody has anything to do.
 //!
 //! All processes share one runtime, so none can be stopped by itself: a *pause* holds a process's
 //! datagrams, both ways, and its clock and tasks go on. What a process does that wakes from a real
@@ -24,11 +24,12 @@ use orcapack_cluster::quic_sim::{SimFaults, SimNetwork};
 use orcapack_tasks::admission::TrialKind;
 use ractor::ActorStatus;
 use rusqlite::Connection;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use crate::machine::{Engines, Machine};
 use crate::process::{Coordinator, Job, Place, Worker, Wrap};
 use crate::random::Random;
+use crate::seeds::pass;
 use crate::truth::Truth;
 
 /// What a scenario is about.
@@ -192,7 +193,7 @@ impl World {
             while worker.host.view().await.is_some_and(|view| view.run.is_some())
                 && began.elapsed() < LIMIT
             {
-                sleep(Duration::from_secs(1)).await;
+                pass(Duration::from_secs(1)).await;
             }
         }
         self.truth.note("all have left");
@@ -222,7 +223,7 @@ impl World {
                 self.truth.breaks(format!("liveness: {done:?} done after {limit:?}"));
                 return;
             }
-            sleep(Duration::from_millis(250)).await;
+            pass(Duration::from_millis(250)).await;
             self.look().await;
             if self.truth.broken().is_some() {
                 return;
@@ -249,7 +250,7 @@ fn rollouts(count: usize) -> Vec<Rollout> {
         .map(|number| Arc::new(crate::support::task(&format!("task-{number}"))));
     let tasks: Vec<_> = tasks.collect();
     let rollout = |number: usize| {
-        let agent = if number % 2 == 0 { TrialKind::Oracle } else { TrialKind::Nop };
+        let agent = if number.is_multiple_of(2) { TrialKind::Oracle } else { TrialKind::Nop };
         Rollout { task: tasks[number % tasks.len()].clone(), agent: Solver::Trial(agent) }
     };
     (0..count).map(rollout).collect()
