@@ -43,9 +43,9 @@ chaos-cluster:
 sim-long seeds="0..5000":
     ORCAPACK_SEEDS={{seeds}} cargo test --release --test sim quarter -- --nocapture
 
-# What a rollout costs beside its environment; about a minute once it is built
-bench:
-    cargo bench --bench rollouts
+# What it costs: "rollouts", "agents", "link" or "cluster"; about a minute once it is built
+bench which="rollouts":
+    cargo bench --bench {{which}}
 
 # Hostile bytes for ten minutes each: "codec" and "lane" (needs nightly and cargo-fuzz)
 fuzz target="codec" seconds="600":
