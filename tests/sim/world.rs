@@ -240,9 +240,23 @@ impl World {
         }
         self.truth.note(format!("the nodes have left within {:?}", began.elapsed()));
         coordinator.mesh.stop().await;
+        // A node that was out of reach has stopped what it ran by then, and may still remove it.
+        let began = Instant::now();
+        while self.is_something_left() && began.elapsed() < LEFT_OVERS_GONE {
+            pass(Duration::from_millis(250)).await;
+        }
         self.look().await;
     }
+
+    fn is_something_left(&self) -> bool {
+        let workers = self.workers.iter().filter_map(|site| site.worker.as_ref());
+        workers.map(|worker| worker.machine.live()).sum::<usize>() > 0 || self.truth.at_work() > 0
+    }
 }
+
+/// After the end of a run nothing of it is left anywhere (AC-6), on nodes that could not be reached
+/// either.
+const LEFT_OVERS_GONE: Duration = Duration::from_secs(30);
 
 /// Half of them pass, in groups of eight.
 fn rollouts(count: usize) -> Vec<Rollout> {
