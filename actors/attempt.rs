@@ -6,7 +6,7 @@
 //! and the ledger.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use orcapack_tasks::grading::{self, Scheme};
 use orcapack_tasks::outcome::{FailureClass, Outcome};
@@ -15,6 +15,7 @@ use ractor::DerivedActorRef;
 use tokio::sync::Semaphore;
 
 use crate::agent::{self, AgentRun, Solver};
+use crate::clock::now;
 use crate::environment::Environment;
 use crate::model::CallKey;
 use crate::phase::{Board, Phase, PhaseClock, PhaseTimes};
@@ -444,9 +445,4 @@ async fn remove(environment: Environment) {
     if let Err(error) = environment.remove().await {
         tracing::warn!(%error, "an environment is left to the reaper");
     }
-}
-
-/// Tokio's clock, so that simulated time counts.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }

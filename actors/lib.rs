@@ -28,6 +28,7 @@ mod alarm;
 pub mod attempt;
 pub mod breaker;
 pub mod census;
+pub mod clock;
 pub mod environment;
 pub mod model;
 pub mod phase;

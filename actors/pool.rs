@@ -18,6 +18,7 @@ use ractor::rpc::CallResult;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::task::JoinSet;
 
+use crate::clock::now;
 use crate::environment::{Environment, EnvironmentActor, Reply};
 use crate::phase::Board;
 use crate::sandbox::{Driver, Image, ImageSpec, Sandbox, SandboxError, SandboxSpec};
@@ -126,11 +127,6 @@ fn answered<T>(
         Ok(CallResult::Success(result)) => result,
         _ => Err(pool_gone()),
     }
-}
-
-/// Tokio's clock, so that simulated time counts.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 fn pool_gone() -> SandboxError {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use orcapack_actors::clock::now;
 use orcapack_cluster::address::NodeId;
 use orcapack_tasks::outcome::{FailureClass, Outcome};
 use ractor::{ActorRef, RpcReplyPort};
@@ -419,9 +420,4 @@ fn verdict(outcome: &Outcome) -> Verdict {
             | FailureClass::Internal => Verdict::Neutral,
         },
     }
-}
-
-/// Tokio's clock, so that simulated time counts.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }

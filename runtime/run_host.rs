@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use orcapack_actors::attempt::Started;
+use orcapack_actors::clock::now;
 use orcapack_actors::sandbox::{Driver, SweepScope};
 use orcapack_cluster::address::{Incarnation, NodeId};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
@@ -409,11 +410,6 @@ impl State {
             }),
         }
     }
-}
-
-/// Tokio's clock, so that simulated time counts.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 impl From<Box<AttemptRecord>> for HostMessage {
