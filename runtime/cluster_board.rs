@@ -93,9 +93,9 @@ impl ClusterBoard {
                 let what = format!("node {node}: {why}");
                 status.waiting.push(Waiting { what, since: *since });
             }
-            status.waiting.extend(load.waiting.iter().map(|(what, since_ms)| Waiting {
-                what: format!("node {node}: {what}"),
-                since: UNIX_EPOCH + Duration::from_millis(*since_ms),
+            status.waiting.extend(load.waiting.iter().map(|row| Waiting {
+                what: format!("node {node}: {}", row.what),
+                since: UNIX_EPOCH + Duration::from_millis(row.since_unix_ms),
             }));
         }
     }

@@ -23,7 +23,7 @@ use crate::calls::{self, Answer, Desk, Question};
 use crate::cli_cluster::{DrainArgs, NodeRunArgs};
 use crate::cluster_config::{ClusterConfig, ClusterNode};
 use crate::cluster_discovery::host_name;
-use crate::cluster_status::{LinkState, NodeStatus, PeerRow, RunView, WaitingRow, unix_ms};
+use crate::cluster_status::{LinkState, NodeStatus, PeerRow, RunView, unix_ms};
 use crate::config::EvalConfig;
 use crate::config_layers::Host;
 use crate::exit::{Exit, Failure};
@@ -278,11 +278,7 @@ impl NodeDesk {
             environments: load.environments,
             attempts_by_phase: load.in_phase,
             start_queue: load.in_phase[Phase::Queue as usize],
-            waiting: load
-                .waiting
-                .into_iter()
-                .map(|(what, since_unix_ms)| WaitingRow { what, since_unix_ms })
-                .collect(),
+            waiting: load.waiting,
             run: view.run.map(|run| RunView {
                 name: name_of(&run.run),
                 run: run.run,

@@ -4,7 +4,7 @@
 //! lease has ended (AC-3), and what ended is kept until the coordinator says that it is on disk
 //! (AC-1). The [host](crate::run_host) is its only user.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -17,6 +17,7 @@ use orcapack_cluster::remote::Class;
 use orcapack_tasks::Task;
 use orcapack_tasks::outcome::{FailureClass, Outcome};
 
+use crate::cluster_status::WaitingRow;
 use crate::node::Node;
 use crate::outbox::Outbox;
 use crate::record::AttemptRecord;
@@ -132,20 +133,12 @@ impl Tenant {
 
     pub fn load(&self, slots: u32, draining: bool) -> NodeLoad {
         let board = &self.node.board;
-        let unix_ms = |time: SystemTime| {
-            let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            since.as_millis() as u64
-        };
         NodeLoad {
             slots: if draining { 0 } else { slots },
             draining,
             in_phase: Phase::ALL.map(|phase| board.in_phase(phase) as u32),
             environments: board.environments() as u32,
-            waiting: board
-                .waiting()
-                .into_iter()
-                .map(|waiting| (waiting.what, unix_ms(waiting.since)))
-                .collect(),
+            waiting: board.waiting().iter().map(WaitingRow::of).collect(),
         }
     }
 
@@ -244,7 +237,7 @@ impl Tenant {
             Held::Waiting(assignment) => Some(assignment.task),
             _ => None,
         };
-        let tasks: std::collections::BTreeSet<u32> = self.held.values().filter_map(waits).collect();
+        let tasks: BTreeSet<u32> = self.held.values().filter_map(waits).collect();
         tasks.into_iter().for_each(|task| self.say(&FromNode::WantTask { task }));
     }
 

@@ -16,6 +16,7 @@ use orcapack_cluster::lease::{Beat, Epoch, Grant, Renewal};
 use orcapack_tasks::Task;
 use orcapack_tasks::admission::TrialKind;
 
+use crate::cluster_status::WaitingRow;
 use crate::record::AttemptRecord;
 
 /// The kind of the remote actor.
@@ -117,8 +118,7 @@ pub struct NodeLoad {
     /// Attempts in each phase.
     pub in_phase: [u32; Phase::ALL.len()],
     pub environments: u32,
-    /// What it waits for: what, and since when in milliseconds since the Unix epoch.
-    pub waiting: Vec<(String, u64)>,
+    pub waiting: Vec<WaitingRow>,
 }
 
 /// A run in numbers.

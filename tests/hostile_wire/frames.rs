@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use bincode::Encode;
 use orcapack::calls::{Answer, Question};
+use orcapack::cluster_status::WaitingRow;
 use orcapack::record::{AttemptRecord, RecordFiles};
 use orcapack::store::Details;
 use orcapack::wire::{
@@ -28,7 +29,8 @@ pub fn good() -> Vec<Vec<u8>> {
     fn frame(message: &impl Encode) -> Vec<u8> {
         codec::encode(message, CONTROL_MESSAGE_BYTES_MAX).unwrap()
     }
-    let load = || NodeLoad { waiting: vec![("an image".to_owned(), 5); 8], ..NodeLoad::default() };
+    let row = || WaitingRow { what: "an image".to_owned(), since_unix_ms: 5 };
+    let load = || NodeLoad { waiting: vec![row(); 8], ..NodeLoad::default() };
     let held = (0..100).collect();
     let welcome = Welcome { incarnation: Incarnation(3), load: load(), held };
     let assignment = |agent| WireAssignment {
