@@ -1,0 +1,12 @@
+//! Limits on everything that comes from outside: files, prompts, requests. With their reasons.
+
+/// Bytes of config.json, a template, a generation config: text that people write.
+pub const TEXT_BYTES_MAX: u64 = 4 << 20;
+/// Bytes of tokenizer.json; those of large vocabularies have 20 MiB.
+pub const TOKENIZER_BYTES_MAX: u64 = 256 << 20;
+/// Bytes of one safetensors file's header; the format's own limit.
+pub const HEADER_BYTES_MAX: u64 = 100_000_000;
+/// Layers of a model: above it, a config was mistaken.
+pub const LAYERS_MAX: usize = 1024;
+/// Of a conversation, in tokens: positions are 32-bit, and nobody has trained beyond.
+pub const CONTEXT_TOKENS_MAX: usize = 1 << 20;

@@ -1,0 +1,1 @@
+//! What a layer computes: composed of candle's operations, or fused, with gradients of their own.

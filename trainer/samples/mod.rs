@@ -1,0 +1,3 @@
+//! Training samples: from what agents did to batches of tokens.
+
+pub mod batch;
