@@ -10,14 +10,15 @@ use orcapack_tasks::{Defect, Defects};
 
 use crate::cli::EvalArgs;
 use crate::cluster_site::ClusterSite;
-use crate::config::AgentKind;
+use crate::config::{AgentKind, RunConfig};
 use crate::config_layers::Host;
 use crate::engine::{Engine, Finished, Site};
 use crate::exit::{Exit, Failure};
 use crate::metrics_log::{METRICS_EVERY, Metrics, MetricsWriter};
 use crate::plan::Plan;
 use crate::record::{self, Folders};
-use crate::run_dir::{Opening, RunDir, RunKind};
+use crate::run_dir::{Opening, RunDir, TRAJECTORIES, Wanted};
+use crate::run_kind::RunKind;
 use crate::summary::{RunInfo, RunSummary, TaskInfo};
 use crate::team_plan::TeamPlan;
 use crate::work::{Rollout, RunEnd};
@@ -97,13 +98,11 @@ async fn evaluate(
             Site::Cluster(Box::new(ClusterSite::new(cluster.clone(), host.variables)?))
         }
     };
-    let kind = RunKind::of(config, &plan.tasks_digest());
-    let opening = match (args.resume, args.clean) {
-        (true, _) => Opening::Resume,
-        (_, true) => Opening::Clean,
-        _ => Opening::New,
-    };
-    let dir = RunDir::open(opening, config, &kind)?;
+    let kind = RunKind::of_eval(config, &plan.tasks_digest());
+    let toml = config.to_toml().map_err(|error| Failure::internal(error.to_string()))?;
+    let RunConfig { name, runs_dir, .. } = &config.run;
+    let wanted = Wanted { runs_dir, name, kind: &kind, config: &toml };
+    let dir = RunDir::open(Opening::of(args.resume, args.clean), &wanted)?;
     let io = |error: std::io::Error| Failure::internal(error.to_string());
     telemetry::start_logs(Some(&dir.logs()), args.output.verbose).map_err(io)?;
     let metrics = Metrics::new();
@@ -126,7 +125,7 @@ async fn evaluate(
         run_id: dir.id().to_owned(),
         ledger: dir.ledger(),
         rollouts,
-        folders: Some(Folders { trajectories: dir.trajectories(), logs: dir.logs() }),
+        folders: Some(Folders { trajectories: dir.folder(TRAJECTORIES)?, logs: dir.logs() }),
         progress: telemetry::progress_mode(
             args.output.quiet || args.output.json,
             args.output.verbose,

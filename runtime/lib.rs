@@ -56,6 +56,7 @@ pub mod revocations;
 pub mod run;
 pub mod run_dir;
 pub mod run_host;
+pub mod run_kind;
 pub mod sandboxes;
 pub mod signals;
 pub mod status;

@@ -6,7 +6,8 @@
 //!   config.toml    effective configuration
 //!   run.db         ledger (SQLite)
 //!   trajectories/  one ATIF file for each attempt
-//!   metrics.jsonl  all metrics, one line each few seconds
+//!   checkpoints/   step_N, of a run that trains
+//!   metrics.jsonl  all metrics, one line each few seconds, or each training step
 //!   logs/          orcapack.log
 //!   report.html
 //!   .lock          held by the process that works here
@@ -15,18 +16,15 @@
 //! A directory belongs to one process at a time (an exclusive `flock`, which the kernel releases
 //! however that process dies). `--clean` only ever empties what is a run's directory.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use orcapack_actors::team::role::Role;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{AgentKind, EvalConfig};
 use crate::exit::{Exit, Failure};
 use crate::files::{self, PUBLIC};
+use crate::run_kind::{Differences, RunKind};
 
 /// An owned run directory. Dropped, it is free for the next process.
 #[derive(Debug)]
@@ -48,17 +46,26 @@ pub enum Opening {
     Clean,
 }
 
-/// What two starts of one run must have in common, for their rewards to be of one kind.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunKind {
-    /// Of the selected tasks.
-    pub tasks_digest: String,
-    pub agent: String,
-    pub n_attempts: usize,
-    pub partial_reward: bool,
-    /// Of agent `team`: what bounds it, and who plays in it, each by its key.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub team: BTreeMap<String, String>,
+impl Opening {
+    /// Of the flags `--resume` and `--clean`, which exclude each other.
+    pub fn of(resume: bool, clean: bool) -> Self {
+        match (resume, clean) {
+            (true, _) => Self::Resume,
+            (_, true) => Self::Clean,
+            _ => Self::New,
+        }
+    }
+}
+
+/// Where a run is to be, and what it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Folder of the run directories.
+    pub runs_dir: &'a Path,
+    pub name: &'a str,
+    pub kind: &'a RunKind,
+    /// The effective configuration, as TOML.
+    pub config: &'a str,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -94,118 +101,42 @@ impl From<RunDirError> for Failure {
     }
 }
 
-/// What a run was and would become: field, then, now. Never empty in an error.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Differences(Vec<(String, String, String)>);
-
-impl fmt::Display for Differences {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, (field, then, now)) in self.0.iter().enumerate() {
-            let line_break = if i > 0 { "\n" } else { "" };
-            write!(f, "{line_break}  {field}: {then} then, {now} now")?;
-        }
-        Ok(())
-    }
-}
-
-impl RunKind {
-    pub fn of(config: &EvalConfig, tasks_digest: &orcapack_tasks::Digest) -> Self {
-        Self {
-            tasks_digest: tasks_digest.to_string(),
-            agent: config.agent.kind.as_str().to_owned(),
-            n_attempts: config.rollouts.n_attempts,
-            partial_reward: config.rollouts.partial_reward,
-            team: match config.agent.kind {
-                AgentKind::Team => team_kind(config),
-                AgentKind::Oracle | AgentKind::Nop | AgentKind::KnownBad => BTreeMap::new(),
-            },
-        }
-    }
-
-    fn differences(&self, now: &Self) -> Differences {
-        let fields = [
-            ("selected tasks", self.tasks_digest.clone(), now.tasks_digest.clone()),
-            ("agent.kind", self.agent.clone(), now.agent.clone()),
-            ("rollouts.n_attempts", self.n_attempts.to_string(), now.n_attempts.to_string()),
-            (
-                "rollouts.partial_reward",
-                self.partial_reward.to_string(),
-                now.partial_reward.to_string(),
-            ),
-        ];
-        let fields = fields.map(|(field, then, now)| (field.to_owned(), then, now)).into_iter();
-        let keys: BTreeSet<&String> = self.team.keys().chain(now.team.keys()).collect();
-        let value = |team: &BTreeMap<String, String>, key| {
-            team.get(key).map_or_else(|| "none".to_owned(), Clone::clone)
-        };
-        let team = keys
-            .into_iter()
-            .map(|key| (key.clone(), value(&self.team, key), value(&now.team, key)));
-        Differences(fields.chain(team).filter(|(_, then, now)| then != now).collect())
-    }
-}
-
-/// What the answers of a team depend on, by the configuration's keys. How often and how long an
-/// endpoint is tried, its keys and prices may change under way.
-fn team_kind(config: &EvalConfig) -> BTreeMap<String, String> {
-    const FREE: [&str; 8] = [
-        "api_key",
-        "api_key_file",
-        "try_timeout_sec",
-        "tries_max",
-        "in_flight_max",
-        "price",
-        "restarts_max",
-        "restart_window_sec",
-    ];
-    let mut kind = BTreeMap::new();
-    let mut put = |section: &str, keys: serde_json::Result<serde_json::Value>| {
-        let keys = keys.ok();
-        let keys = keys.iter().filter_map(serde_json::Value::as_object).flatten();
-        for (key, value) in keys.filter(|(key, _)| !FREE.contains(&key.as_str())) {
-            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            kind.insert(format!("{section}.{key}"), text);
-        }
-    };
-    put("team", serde_json::to_value(&config.team));
-    let roles = &config.team.roles;
-    let played = Role::ALL.map(|role| roles.of(role));
-    for (name, model) in config.models.iter().filter(|(name, _)| played.contains(&name.as_str())) {
-        put(&format!("models.{name}"), serde_json::to_value(model));
-    }
-    kind
-}
-
 impl RunDir {
-    /// Takes `runs_dir/name` of the configuration, and writes the configuration into it.
-    pub fn open(
-        opening: Opening,
-        config: &EvalConfig,
-        kind: &RunKind,
-    ) -> Result<Self, RunDirError> {
-        let path = config.run.runs_dir.join(&config.run.name);
+    /// Takes `runs_dir/name`, and writes the configuration into it.
+    ///
+    /// # Errors
+    /// See [`RunDirError`]; nothing has been changed then.
+    pub fn open(opening: Opening, wanted: &Wanted<'_>) -> Result<Self, RunDirError> {
+        let path = wanted.runs_dir.join(wanted.name);
         let run = match opening {
-            Opening::New => Self::create(path, config, kind)?,
-            Opening::Resume => Self::resume(path, kind)?,
-            Opening::Clean => Self::clean(path, config, kind)?,
+            Opening::New => Self::create(path, wanted)?,
+            Opening::Resume => Self::resume(path, wanted.kind)?,
+            Opening::Clean => Self::clean(path, wanted)?,
         };
-        for folder in [run.trajectories(), run.logs()] {
-            fs::create_dir_all(&folder).map_err(io_at(&folder))?;
-        }
+        run.folder(LOGS)?;
         let file = run.path.join("config.toml");
-        let text = config.to_toml().map_err(|error| io_at(&file)(io::Error::other(error)))?;
-        files::write_whole(&file, text.as_bytes(), PUBLIC).map_err(io_at(&file))?;
+        files::write_whole(&file, wanted.config.as_bytes(), PUBLIC).map_err(io_at(&file))?;
         Ok(run)
     }
 
-    fn create(path: PathBuf, config: &EvalConfig, kind: &RunKind) -> Result<Self, RunDirError> {
-        fs::create_dir_all(&config.run.runs_dir).map_err(io_at(&config.run.runs_dir))?;
+    /// A folder in it, made where it is absent.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn folder(&self, name: &str) -> Result<PathBuf, RunDirError> {
+        let folder = self.path.join(name);
+        fs::create_dir_all(&folder).map_err(io_at(&folder))?;
+        Ok(folder)
+    }
+
+    fn create(path: PathBuf, wanted: &Wanted<'_>) -> Result<Self, RunDirError> {
+        fs::create_dir_all(wanted.runs_dir).map_err(io_at(wanted.runs_dir))?;
         fs::create_dir(&path).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => RunDirError::NameTaken(path.clone()),
             _ => io_at(&path)(error),
         })?;
         let lock = take_lock(&path)?;
-        Self::mark(path, lock, None, config, kind)
+        Self::mark(path, lock, None, wanted)
     }
 
     /// Makes an owned, empty directory a run's.
@@ -213,12 +144,11 @@ impl RunDir {
         path: PathBuf,
         lock: File,
         replaced: Option<String>,
-        config: &EvalConfig,
-        kind: &RunKind,
+        wanted: &Wanted<'_>,
     ) -> Result<Self, RunDirError> {
-        let id = format!("{}-{}", config.run.name, random_suffix()?);
+        let id = format!("{}-{}", wanted.name, random_suffix()?);
         let created = jiff::Timestamp::now();
-        let file = RunFile { id: id.clone(), created, kind: kind.clone() };
+        let file = RunFile { id: id.clone(), created, kind: wanted.kind.clone() };
         let at = path.join("run.json");
         let text = serde_json::to_vec_pretty(&file).map_err(|error| io_at(&at)(error.into()))?;
         files::write_whole(&at, &text, PUBLIC).map_err(io_at(&at))?;
@@ -235,15 +165,15 @@ impl RunDir {
         let lock = take_lock(&path)?;
         let file = read_run_file(&path)?;
         let differences = file.kind.differences(kind);
-        if !differences.0.is_empty() {
+        if !differences.is_empty() {
             return Err(RunDirError::OtherKind { path, differences });
         }
         Ok(Self { path, id: file.id, replaced: None, _lock: lock })
     }
 
-    fn clean(path: PathBuf, config: &EvalConfig, kind: &RunKind) -> Result<Self, RunDirError> {
+    fn clean(path: PathBuf, wanted: &Wanted<'_>) -> Result<Self, RunDirError> {
         if !path.is_dir() {
-            return Self::create(path, config, kind);
+            return Self::create(path, wanted);
         }
         if !is_run(&path) {
             return Err(RunDirError::NotARun(path));
@@ -260,7 +190,7 @@ impl RunDir {
             let removed = if is_dir { fs::remove_dir_all(&at) } else { fs::remove_file(&at) };
             removed.map_err(io_at(&at))?;
         }
-        Self::mark(path, lock, replaced, config, kind)
+        Self::mark(path, lock, replaced, wanted)
     }
 
     pub fn path(&self) -> &Path {
@@ -282,16 +212,12 @@ impl RunDir {
         self.path.join("run.db")
     }
 
-    pub fn trajectories(&self) -> PathBuf {
-        self.path.join("trajectories")
-    }
-
     pub fn metrics(&self) -> PathBuf {
         self.path.join("metrics.jsonl")
     }
 
     pub fn logs(&self) -> PathBuf {
-        self.path.join("logs")
+        self.path.join(LOGS)
     }
 
     pub fn report(&self) -> PathBuf {
@@ -300,6 +226,11 @@ impl RunDir {
 }
 
 const LOCK: &str = ".lock";
+const LOGS: &str = "logs";
+/// Of rollouts.
+pub const TRAJECTORIES: &str = "trajectories";
+/// Of a policy.
+pub const CHECKPOINTS: &str = "checkpoints";
 
 /// Whether a folder is a run's: one that a run has marked, or empty, of a run that died at once.
 fn is_run(path: &Path) -> bool {

@@ -15,7 +15,14 @@ fn runs() -> (tempfile::TempDir, EvalConfig) {
 }
 
 fn open(opening: Opening, config: &EvalConfig) -> Result<RunDir, RunDirError> {
-    RunDir::open(opening, config, &RunKind::of(config, &Digest::of(b"tasks")))
+    let kind = RunKind::of_eval(config, &Digest::of(b"tasks"));
+    let wanted = Wanted {
+        runs_dir: &config.run.runs_dir,
+        name: &config.run.name,
+        kind: &kind,
+        config: &config.to_toml().unwrap(),
+    };
+    RunDir::open(opening, &wanted)
 }
 
 fn exit_of(error: RunDirError) -> Exit {
@@ -80,10 +87,10 @@ fn resume_of_another_kind_of_run_lists_what_differs() {
 #[test]
 fn a_run_over_other_tasks_is_another_kind_of_run() {
     let (_dir, config) = runs();
-    let other = RunKind::of(&config, &Digest::of(b"other tasks"));
-    let same = RunKind::of(&config, &Digest::of(b"tasks"));
-    assert_eq!(same.differences(&other).0[0].0, "selected tasks");
-    assert_eq!(same.differences(&same), Differences(Vec::new()));
+    let other = RunKind::of_eval(&config, &Digest::of(b"other tasks"));
+    let same = RunKind::of_eval(&config, &Digest::of(b"tasks"));
+    assert!(same.differences(&other).to_string().starts_with("  selected tasks: "));
+    assert!(same.differences(&same).is_empty());
 }
 
 #[test]
@@ -100,13 +107,13 @@ fn clean_empties_the_directory_and_names_the_run_it_deleted() {
     let first = open(Opening::New, &config).unwrap();
     let id = first.id().to_owned();
     fs::write(first.ledger(), "ledger").unwrap();
-    fs::write(first.trajectories().join("1.json"), "{}").unwrap();
+    fs::write(first.folder(TRAJECTORIES).unwrap().join("1.json"), "{}").unwrap();
     drop(first);
     let second = open(Opening::Clean, &config).unwrap();
     assert_eq!(second.replaced(), Some(id.as_str()));
     assert_ne!(second.id(), id);
     assert!(!second.ledger().exists());
-    assert!(!second.trajectories().join("1.json").exists());
+    assert!(!second.path().join(TRAJECTORIES).join("1.json").exists());
 }
 
 #[test]
@@ -147,7 +154,7 @@ fn a_team_of_other_models_or_bounds_is_another_kind_of_run() {
         config.models.insert("main".to_owned(), model);
         config
     };
-    let of = |config: &EvalConfig| RunKind::of(config, &Digest::of(b"tasks"));
+    let of = |config: &EvalConfig| RunKind::of_eval(config, &Digest::of(b"tasks"));
     let first = of(&team(|_| {}));
     let mut other = team(|model| model.sampling.temperature = Some(0.5));
     other.team.settings.tokens_max = 7;
