@@ -68,12 +68,8 @@ const MODEL_NAME: &str = "a name as of a run: letters, digits, `.`, `_` and `-`,
 
 impl RunConfig {
     fn read(section: &Section<'_>, base: Self) -> Self {
-        let name = section.opt_string("name");
-        if let Some(name) = name.as_deref().filter(|name| !is_run_name(name)) {
-            section.refuse("name", RUN_NAME, format!("{name:?}"));
-        }
         let run = Self {
-            name: name.unwrap_or(base.name),
+            name: read_run_name(section).unwrap_or(base.name),
             runs_dir: path_or(section, "runs_dir", base.runs_dir),
             dataset: path_or(section, "dataset", base.dataset),
         };
@@ -82,6 +78,15 @@ impl RunConfig {
         }
         run
     }
+}
+
+/// The key `name` of a run.
+pub(crate) fn read_run_name(section: &Section<'_>) -> Option<String> {
+    let name = section.opt_string("name")?;
+    if !is_run_name(&name) {
+        section.refuse("name", RUN_NAME, format!("{name:?}"));
+    }
+    Some(name)
 }
 
 const RUN_NAME: &str =
@@ -201,7 +206,7 @@ impl RetryLimits {
     }
 }
 
-fn path_or(section: &Section<'_>, key: &str, base: PathBuf) -> PathBuf {
+pub(crate) fn path_or(section: &Section<'_>, key: &str, base: PathBuf) -> PathBuf {
     let path = section.opt_string(key).map(PathBuf::from);
     if path.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
         section.refuse(key, "a path", "an empty string");
@@ -209,16 +214,26 @@ fn path_or(section: &Section<'_>, key: &str, base: PathBuf) -> PathBuf {
     path.unwrap_or(base)
 }
 
-fn strings_or(section: &Section<'_>, key: &str, base: Vec<String>) -> Vec<String> {
+pub(crate) fn strings_or(section: &Section<'_>, key: &str, base: Vec<String>) -> Vec<String> {
     let given = section.strings(key);
     if section.has(key) { given } else { base }
 }
 
-fn count_or(section: &Section<'_>, key: &str, base: usize, range: RangeInclusive<u64>) -> usize {
+pub(crate) fn count_or(
+    section: &Section<'_>,
+    key: &str,
+    base: usize,
+    range: RangeInclusive<u64>,
+) -> usize {
     section.opt_u64(key, range).map_or(base, |n| n as usize)
 }
 
 /// `range` ends within `u32`.
-fn small_or(section: &Section<'_>, key: &str, base: u32, range: RangeInclusive<u64>) -> u32 {
+pub(crate) fn small_or(
+    section: &Section<'_>,
+    key: &str,
+    base: u32,
+    range: RangeInclusive<u64>,
+) -> u32 {
     section.opt_u64(key, range).map_or(base, |n| n as u32)
 }

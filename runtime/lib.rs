@@ -58,6 +58,7 @@ pub mod run_dir;
 pub mod run_host;
 pub mod run_kind;
 pub mod sandboxes;
+pub mod sft_config;
 pub mod signals;
 pub mod status;
 pub mod status_command;

@@ -95,3 +95,7 @@ impl fmt::Display for Differences {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "run_kind_tests.rs"]
+mod tests;

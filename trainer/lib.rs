@@ -14,6 +14,8 @@
 
 pub mod caps;
 
+pub mod random;
+
 pub mod policy;
 pub mod text;
 
@@ -24,4 +26,5 @@ pub mod optimizer;
 pub mod loss;
 pub mod samples;
 
+pub mod checkpoint;
 pub mod engine;
