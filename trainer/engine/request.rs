@@ -49,7 +49,9 @@ pub struct SampledToken {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// Of the prompt, so many tokens were read from kept keys and values.
-    Started { cached_tokens: usize },
+    Started {
+        cached_tokens: usize,
+    },
     Token(SampledToken),
     Ended(EndReason),
 }
