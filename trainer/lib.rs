@@ -13,6 +13,8 @@
 //!   applies those.
 
 pub mod caps;
+mod files;
+mod json_file;
 
 pub mod random;
 
@@ -22,6 +24,7 @@ pub mod text;
 pub mod model;
 pub mod ops;
 pub mod optimizer;
+pub mod tensors;
 
 pub mod loss;
 pub mod samples;

@@ -4,6 +4,8 @@ pub mod config;
 pub mod parameters;
 
 pub mod init;
+pub mod weights;
+pub mod weights_write;
 
 mod head;
 mod head_fused;
