@@ -4,8 +4,11 @@ pub mod config;
 pub mod parameters;
 
 pub mod init;
-pub mod weights;
+mod weights;
 pub mod weights_write;
+
+pub mod lora;
+mod lora_dir;
 
 mod head;
 mod head_fused;
@@ -16,3 +19,6 @@ mod plan;
 pub mod step;
 
 pub mod gradients;
+
+#[cfg(test)]
+mod parity_tests;
