@@ -1,0 +1,252 @@
+//! Our sampling engine as a model of agents: one engine for each policy directory of this process,
+//! started by the first call and ended with the last model that uses it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use futures_util::future::BoxFuture;
+use orcapack_actors::model::embedded::{Ask, Policies, Sampled, TokenSampler};
+use orcapack_actors::model::renderer::Renderer;
+use orcapack_actors::model::settings::PolicySettings;
+use orcapack_actors::model::{Finish, Message, ModelError, ModelErrorKind, Speaker};
+use orcapack_tasks::{Defect, Defects};
+use orcapack_trainer::engine::EngineHandle;
+use orcapack_trainer::engine::request::{
+    EndReason, EngineError, Event, GenerateRequest, SampledToken, SamplingParams,
+};
+use orcapack_trainer::text::chat::ChatMessage;
+use orcapack_trainer::text::conversation;
+use tokio::task::JoinHandle;
+
+use crate::policy_engine::{PolicyEngine, StartError};
+
+/// The engines of a process, by the directories of their policies.
+#[derive(Default)]
+pub struct Engines(Mutex<HashMap<PathBuf, Weak<SharedEngine>>>);
+
+impl fmt::Debug for Engines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Engines")
+    }
+}
+
+impl Policies for Engines {
+    fn sampler(&self, policy: &PolicySettings) -> Result<Arc<dyn TokenSampler>, Defects> {
+        let mut engines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let engine = match engines.get(&policy.checkpoint).and_then(Weak::upgrade) {
+            Some(engine) => engine,
+            None => {
+                let engine = Arc::new(SharedEngine::new(PolicyEngine::open(policy)?));
+                engines.retain(|_, engine| engine.strong_count() > 0);
+                engines.insert(policy.checkpoint.clone(), Arc::downgrade(&engine));
+                engine
+            }
+        };
+        let opened = &engine.opened.policy;
+        let renderer = conversation::Renderer::new(
+            opened.tokenizer.clone(),
+            opened.chat.clone(),
+            policy.chat_template_kwargs.clone(),
+        )?;
+        Ok(Arc::new(Sampler { engine, renderer: Arc::new(renderer) }))
+    }
+}
+
+/// An engine that is there once somebody has asked it.
+struct SharedEngine {
+    opened: Arc<PolicyEngine>,
+    state: tokio::sync::Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    stage: Stage,
+    /// How many engines have been started.
+    number: u64,
+}
+
+#[derive(Default)]
+enum Stage {
+    #[default]
+    NotStarted,
+    /// Outlives the call that began it.
+    Starting(JoinHandle<Result<EngineHandle, StartError>>),
+    Runs(EngineHandle),
+}
+
+impl SharedEngine {
+    fn new(opened: PolicyEngine) -> Self {
+        Self { opened: Arc::new(opened), state: tokio::sync::Mutex::default() }
+    }
+
+    /// The engine, and which of those that were started it is.
+    async fn running(&self) -> Result<(EngineHandle, u64), ModelError> {
+        let mut state = self.state.lock().await;
+        if let Stage::NotStarted = state.stage {
+            let opened = self.opened.clone();
+            state.stage = Stage::Starting(tokio::task::spawn_blocking(move || opened.start()));
+            state.number += 1;
+        }
+        let number = state.number;
+        let started = match &mut state.stage {
+            Stage::Runs(handle) => return Ok((handle.clone(), number)),
+            Stage::Starting(starting) => starting.await,
+            Stage::NotStarted => return Err(unavailable("the engine has not started")),
+        };
+        state.stage = Stage::NotStarted;
+        match started {
+            Ok(Ok(handle)) => {
+                state.stage = Stage::Runs(handle.clone());
+                Ok((handle, number))
+            }
+            Ok(Err(error)) => Err(ModelError::new(ModelErrorKind::Rejected, error.to_string())),
+            Err(error) => Err(unavailable(format!("the engine's start was cut off: {error}"))),
+        }
+    }
+
+    /// An engine that has ended is not asked again: the next call starts another.
+    async fn ended(&self, number: u64, why: EngineError) -> ModelError {
+        let mut state = self.state.lock().await;
+        if state.number == number {
+            state.stage = Stage::NotStarted;
+        }
+        unavailable(why.to_string())
+    }
+}
+
+/// A policy with a way to render for it.
+struct Sampler {
+    engine: Arc<SharedEngine>,
+    renderer: Arc<conversation::Renderer>,
+}
+
+impl Sampler {
+    /// Long texts take their time, which is not that of a thread that others wait for.
+    async fn render<T: Send + 'static>(
+        &self,
+        messages: &[Message],
+        with: fn(&conversation::Renderer, &[ChatMessage]) -> Result<T, Defect>,
+    ) -> Result<T, ModelError> {
+        let (renderer, messages) = (self.renderer.clone(), messages.to_vec());
+        let rendering = tokio::task::spawn_blocking(move || {
+            let messages: Vec<ChatMessage> = messages.iter().map(chat_message).collect();
+            with(&renderer, &messages)
+        });
+        let rendered = rendering.await.map_err(|error| unavailable(error.to_string()))?;
+        rendered.map_err(|defect| ModelError::new(ModelErrorKind::Rejected, defect.to_string()))
+    }
+
+    async fn generate(&self, ask: Ask) -> Result<Sampled, ModelError> {
+        let (engine, number) = self.engine.running().await?;
+        let mut generation = match engine.generate_when_room(request(ask)).await {
+            Ok(generation) => generation,
+            Err(error @ EngineError::Ended(_)) => {
+                return Err(self.engine.ended(number, error).await);
+            }
+            Err(error) => return Err(refused(&error)),
+        };
+        let mut answer = Answering::default();
+        while let Some(event) = generation.next().await {
+            match event {
+                Event::Started { cached_tokens } => answer.cached_tokens = cached_tokens,
+                Event::Token(token) => answer.push(&token),
+                Event::Ended(end) => {
+                    let tokenizer = &self.engine.opened.policy.tokenizer;
+                    return Ok(answer.ended(end, |ids| tokenizer.decode(ids, false)));
+                }
+            }
+        }
+        let error = EngineError::Ended("in the middle of an answer".to_owned());
+        Err(self.engine.ended(number, error).await)
+    }
+}
+
+impl Renderer for Sampler {
+    fn prompt<'a>(
+        &'a self,
+        messages: &'a [Message],
+    ) -> BoxFuture<'a, Result<Vec<u32>, ModelError>> {
+        Box::pin(self.render(messages, conversation::Renderer::prompt))
+    }
+
+    fn bridge<'a>(
+        &'a self,
+        added: &'a [Message],
+    ) -> BoxFuture<'a, Result<Option<Vec<u32>>, ModelError>> {
+        Box::pin(async { self.render(added, conversation::Renderer::bridge).await.map(Some) })
+    }
+}
+
+impl TokenSampler for Sampler {
+    fn sample(&self, ask: Ask) -> BoxFuture<'_, Result<Sampled, ModelError>> {
+        Box::pin(self.generate(ask))
+    }
+}
+
+/// An answer as far as it has come.
+#[derive(Default)]
+struct Answering {
+    cached_tokens: usize,
+    ids: Vec<u32>,
+    logprobs: Vec<f64>,
+    versions: Vec<u64>,
+}
+
+impl Answering {
+    fn push(&mut self, token: &SampledToken) {
+        self.ids.push(token.id);
+        self.logprobs.push(token.logprob.into());
+        self.versions.push(token.version);
+    }
+
+    fn ended(self, end: EndReason, text: impl Fn(&[u32]) -> String) -> Sampled {
+        let Self { cached_tokens, ids, logprobs, versions } = self;
+        let (said, finish) = match end {
+            // The token that ends an answer is no word of it.
+            EndReason::StopToken => (ids.len().saturating_sub(1), Finish::Stop),
+            EndReason::StopText(_) => (ids.len(), Finish::Stop),
+            EndReason::Length => (ids.len(), Finish::Length),
+        };
+        let text = text(&ids[..said]);
+        Sampled { text, ids, logprobs, versions, cached_tokens, finish }
+    }
+}
+
+fn request(ask: Ask) -> GenerateRequest {
+    let Ask { prompt, max_tokens, temperature, top_p, seed } = ask;
+    let (temperature, top_p) = (temperature as f32, top_p as f32);
+    GenerateRequest {
+        prompt: prompt.into(),
+        sampling: SamplingParams { temperature, top_p, top_k: 0, seed },
+        max_tokens: max_tokens as usize,
+        stop_ids: Vec::new(),
+        stop: Vec::new(),
+        ignore_eos: false,
+        top_logprobs: 0,
+    }
+}
+
+fn chat_message(message: &Message) -> ChatMessage {
+    let role = match message.role {
+        Speaker::System => "system",
+        Speaker::User => "user",
+        Speaker::Assistant => "assistant",
+    };
+    ChatMessage { role: role.to_owned(), content: message.content.to_string() }
+}
+
+fn refused(error: &EngineError) -> ModelError {
+    let kind = match error {
+        EngineError::PromptTooLong { .. } => ModelErrorKind::ContextOverflow,
+        EngineError::QueueFull(_) => ModelErrorKind::RateLimited,
+        EngineError::BadRequest { .. } => ModelErrorKind::Rejected,
+        EngineError::Ended(_) => ModelErrorKind::Unreachable,
+    };
+    ModelError::new(kind, error.to_string())
+}
+
+fn unavailable(why: impl Into<String>) -> ModelError {
+    ModelError::new(ModelErrorKind::Unreachable, why)
+}
