@@ -49,7 +49,11 @@ pub struct LayerParameters {
 impl Parameters {
     /// Drawn from `seed`: matrices from a normal distribution with deviation 0.02, norms 1. The
     /// same seed gives the same bytes on every machine.
-    pub fn random(_config: &ModelConfig, _seed: u64, _device: &Device) -> candle_core::Result<Self> {
+    pub fn random(
+        _config: &ModelConfig,
+        _seed: u64,
+        _device: &Device,
+    ) -> candle_core::Result<Self> {
         todo!()
     }
 
