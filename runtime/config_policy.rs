@@ -25,7 +25,9 @@ pub fn read(section: &Section<'_>, base: Option<PolicySettings>) -> PolicySettin
         Some(base) => (base.checkpoint, base.bounds, base.chat_template_kwargs),
         None => (PathBuf::new(), BOUNDS, Map::new()),
     };
-    let count = |key: &str, max: usize| section.opt_u64(key, 1..=max as u64).map(|n| n as usize);
+    let count = |key: &str, least: u64, max: usize| {
+        section.opt_u64(key, least..=max as u64).map(|n| n as usize)
+    };
     let given = section.json_map("chat_template_kwargs");
     PolicySettings {
         checkpoint: if checkpoint.as_os_str().is_empty() || section.has("checkpoint") {
@@ -34,11 +36,11 @@ pub fn read(section: &Section<'_>, base: Option<PolicySettings>) -> PolicySettin
             checkpoint
         },
         bounds: EngineBounds {
-            slots: count("slots", SLOTS_MAX).unwrap_or(bounds.slots),
-            context_tokens_max: count("context_tokens_max", CONTEXT_TOKENS_MAX)
+            slots: count("slots", 1, SLOTS_MAX).unwrap_or(bounds.slots),
+            context_tokens_max: count("context_tokens_max", 2, CONTEXT_TOKENS_MAX)
                 .or(bounds.context_tokens_max),
             kept_mb: section.opt_u64("kept_mb", 1..=1 << 30).or(bounds.kept_mb),
-            threads: count("threads", THREADS_MAX).or(bounds.threads),
+            threads: count("threads", 1, THREADS_MAX).or(bounds.threads),
         },
         chat_template_kwargs: if section.has("chat_template_kwargs") { given } else { kwargs },
     }

@@ -12,7 +12,7 @@ use orcapack_actors::model::renderer::Renderer;
 use orcapack_actors::model::settings::PolicySettings;
 use orcapack_actors::model::{Finish, Message, ModelError, ModelErrorKind, Speaker};
 use orcapack_tasks::{Defect, Defects};
-use orcapack_trainer::engine::EngineHandle;
+use orcapack_trainer::engine::handle::EngineHandle;
 use orcapack_trainer::engine::request::{
     EndReason, EngineError, Event, GenerateRequest, SampledToken, SamplingParams,
 };
@@ -107,12 +107,11 @@ impl SharedEngine {
     }
 
     /// An engine that has ended is not asked again: the next call starts another.
-    async fn ended(&self, number: u64, why: EngineError) -> ModelError {
+    async fn ended(&self, number: u64) {
         let mut state = self.state.lock().await;
         if state.number == number {
             state.stage = Stage::NotStarted;
         }
-        unavailable(why.to_string())
     }
 }
 
@@ -140,13 +139,21 @@ impl Sampler {
 
     async fn generate(&self, ask: Ask) -> Result<Sampled, ModelError> {
         let (engine, number) = self.engine.running().await?;
-        let mut generation = match engine.generate_when_room(request(ask)).await {
-            Ok(generation) => generation,
+        match self.answer(&engine, request(ask)).await {
             Err(error @ EngineError::Ended(_)) => {
-                return Err(self.engine.ended(number, error).await);
+                self.engine.ended(number).await;
+                Err(refused(&error))
             }
-            Err(error) => return Err(refused(&error)),
-        };
+            answer => answer.map_err(|error| refused(&error)),
+        }
+    }
+
+    async fn answer(
+        &self,
+        engine: &EngineHandle,
+        request: GenerateRequest,
+    ) -> Result<Sampled, EngineError> {
+        let mut generation = engine.generate_when_room(request).await?;
         let mut answer = Answering::default();
         while let Some(event) = generation.next().await {
             match event {
@@ -156,10 +163,10 @@ impl Sampler {
                     let tokenizer = &self.engine.opened.policy.tokenizer;
                     return Ok(answer.ended(end, |ids| tokenizer.decode(ids, false)));
                 }
+                Event::Failed(error) => return Err(error),
             }
         }
-        let error = EngineError::Ended("in the middle of an answer".to_owned());
-        Err(self.engine.ended(number, error).await)
+        Err(EngineError::Ended("in the middle of an answer".to_owned()))
     }
 }
 
@@ -241,7 +248,7 @@ fn refused(error: &EngineError) -> ModelError {
     let kind = match error {
         EngineError::PromptTooLong { .. } => ModelErrorKind::ContextOverflow,
         EngineError::QueueFull(_) => ModelErrorKind::RateLimited,
-        EngineError::BadRequest { .. } => ModelErrorKind::Rejected,
+        EngineError::BadRequest { .. } | EngineError::NotFinite { .. } => ModelErrorKind::Rejected,
         EngineError::Ended(_) => ModelErrorKind::Unreachable,
     };
     ModelError::new(kind, error.to_string())

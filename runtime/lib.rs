@@ -5,6 +5,7 @@ pub mod calls;
 pub mod check;
 pub mod cli;
 pub mod cli_cluster;
+pub mod cli_serve;
 pub mod cluster_board;
 pub mod cluster_config;
 mod cluster_config_read;

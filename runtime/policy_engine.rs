@@ -10,7 +10,8 @@ use orcapack_tasks::{Defect, Defects};
 use orcapack_trainer::caps::CONTEXT_TOKENS_MAX;
 use orcapack_trainer::engine::request::EngineError;
 use orcapack_trainer::engine::weights::EngineWeights;
-use orcapack_trainer::engine::{Engine, EngineHandle, EngineSettings};
+use orcapack_trainer::engine::handle::EngineHandle;
+use orcapack_trainer::engine::{Engine, EngineSettings};
 use orcapack_trainer::model::config::ModelConfig;
 use orcapack_trainer::policy::Policy;
 
@@ -47,7 +48,7 @@ pub enum StartError {
     #[error(transparent)]
     Weights(#[from] Defects),
     #[error("the weights cannot be prepared: {0}")]
-    Compute(#[from] candle_core::Error),
+    Prepare(#[from] candle_core::Error),
     #[error(transparent)]
     Engine(#[from] EngineError),
 }
@@ -64,6 +65,13 @@ impl PolicyEngine {
         Ok(Self { dir: checkpoint.clone(), policy, settings, size })
     }
 
+    /// Has room for other requests than one a slot to wait.
+    #[must_use]
+    pub fn with_queue(mut self, queue_max: usize) -> Self {
+        self.settings.queue_max = queue_max;
+        self
+    }
+
     /// Reads the weights and starts the engine's thread. Takes as long as the disk does.
     ///
     /// # Errors
@@ -74,7 +82,7 @@ impl PolicyEngine {
         drop(parameters);
         let eos = self.policy.config.eos_token_ids.clone();
         let tokenizer = self.policy.tokenizer.clone();
-        Ok(Engine::start(weights, tokenizer, eos, self.settings.clone())?)
+        Ok(Engine::start(weights, tokenizer, eos, self.settings)?)
     }
 }
 
@@ -100,8 +108,8 @@ fn plan(
     let free_bytes = free_bytes.saturating_sub(2 * weights_bytes);
     let kept_bytes = bounds.kept_mb.map_or(free_bytes / 2, |kept_mb| kept_mb << 20);
     let kept_tokens = usize::try_from(kept_bytes / token_bytes).unwrap_or(usize::MAX);
-    // Who asks for no context gets what fits.
-    let least = bounds.context_tokens_max.unwrap_or(1);
+    // Who asks for no context gets what fits: a token and an answer at least.
+    let least = bounds.context_tokens_max.unwrap_or(2);
     if kept_tokens < least {
         let mib = (least as u64 * token_bytes).div_ceil(1 << 20);
         let expected = format!("at least {mib} MiB for a context of {least} tokens");

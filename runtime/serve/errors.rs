@@ -44,6 +44,17 @@ impl ApiError {
         Self { param: Some(param), ..error }
     }
 
+    /// A defect of ours.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+    }
+
+    /// The same, of a parameter within `place`, which ends with a dot.
+    pub fn below(self, place: &str) -> Self {
+        let param = self.param.map(|param| format!("{place}{param}"));
+        Self { message: format!("{place}{}", self.message), param, ..self }
+    }
+
     /// What the engine says to a request whose prompt is called `prompt`.
     pub fn of_engine(error: &EngineError, prompt: &'static str) -> Self {
         let bad = |param: &str, code, message| {
@@ -63,6 +74,10 @@ impl ApiError {
                 bad(prompt, "context_length_exceeded", message)
             }
             EngineError::BadRequest { key, .. } => bad(key, "invalid_value", error.to_string()),
+            EngineError::NotFinite { .. } => {
+                let status = StatusCode::INTERNAL_SERVER_ERROR;
+                Self::new(status, "not_finite", error.to_string())
+            }
             EngineError::Ended(_) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "engine_ended", error.to_string())
             }

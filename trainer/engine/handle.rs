@@ -132,6 +132,11 @@ impl EngineHandle {
         EngineStats { waiting, ..*self.shared.stats() }
     }
 
+    /// Why the engine takes no requests any more; `None` while it does.
+    pub fn ended(&self) -> Option<EngineError> {
+        self.shared.ended.get().map(|_| self.shared.end())
+    }
+
     /// Of the weights in use.
     pub fn version(&self) -> u64 {
         self.stats().version
