@@ -18,9 +18,8 @@ use orcapack_trainer::engine::request::{
 };
 use orcapack_trainer::text::chat::ChatMessage;
 use orcapack_trainer::text::conversation;
-use tokio::task::JoinHandle;
 
-use crate::policy_engine::{PolicyEngine, StartError};
+use crate::policy_engine::{PolicyEngine, Starting};
 
 /// The engines of a process, by the directories of their policies.
 #[derive(Default)]
@@ -72,7 +71,7 @@ enum Stage {
     #[default]
     NotStarted,
     /// Outlives the call that began it.
-    Starting(JoinHandle<Result<EngineHandle, StartError>>),
+    Starting(Starting),
     Runs(EngineHandle),
 }
 
@@ -85,8 +84,7 @@ impl SharedEngine {
     async fn running(&self) -> Result<(EngineHandle, u64), ModelError> {
         let mut state = self.state.lock().await;
         if let Stage::NotStarted = state.stage {
-            let opened = self.opened.clone();
-            state.stage = Stage::Starting(tokio::task::spawn_blocking(move || opened.start()));
+            state.stage = Stage::Starting(self.opened.start());
             state.number += 1;
         }
         let number = state.number;
@@ -102,7 +100,7 @@ impl SharedEngine {
                 Ok((handle, number))
             }
             Ok(Err(error)) => Err(ModelError::new(ModelErrorKind::Rejected, error.to_string())),
-            Err(error) => Err(unavailable(format!("the engine's start was cut off: {error}"))),
+            Err(_) => Err(unavailable("the start of the engine has panicked")),
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 
 use candle_core::Device;
 use orcapack_actors::model::settings::{EngineBounds, PolicySettings};
@@ -13,7 +14,9 @@ use orcapack_trainer::engine::weights::EngineWeights;
 use orcapack_trainer::engine::handle::EngineHandle;
 use orcapack_trainer::engine::{Engine, EngineSettings};
 use orcapack_trainer::model::config::ModelConfig;
+use orcapack_trainer::model::weights::WeightFiles;
 use orcapack_trainer::policy::Policy;
+use tokio::sync::oneshot;
 
 use crate::memory;
 
@@ -42,6 +45,9 @@ pub struct Size {
     pub kept_bytes: u64,
 }
 
+/// What comes of a start; an error where its thread has panicked.
+pub type Starting = oneshot::Receiver<Result<EngineHandle, StartError>>;
+
 /// Why an engine does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -49,18 +55,21 @@ pub enum StartError {
     Weights(#[from] Defects),
     #[error("the weights cannot be prepared: {0}")]
     Prepare(#[from] candle_core::Error),
+    #[error("no thread for it: {0}")]
+    Thread(std::io::Error),
     #[error(transparent)]
     Engine(#[from] EngineError),
 }
 
 impl PolicyEngine {
-    /// Reads and checks the directory, without its weights.
+    /// Reads and checks the directory, of its weights only what they are.
     ///
     /// # Errors
     /// Every fault in its files, or bounds that do not fit the model or this machine.
     pub fn open(settings: &PolicySettings) -> Result<Self, Defects> {
         let PolicySettings { checkpoint, bounds, .. } = settings;
         let policy = Policy::open(checkpoint)?;
+        drop(WeightFiles::open(checkpoint, &policy.config)?);
         let (settings, size) = plan(checkpoint, &policy.config, bounds, memory::free_bytes())?;
         Ok(Self { dir: checkpoint.clone(), policy, settings, size })
     }
@@ -72,11 +81,26 @@ impl PolicyEngine {
         self
     }
 
-    /// Reads the weights and starts the engine's thread. Takes as long as the disk does.
-    ///
-    /// # Errors
-    /// See [`StartError`].
-    pub fn start(&self) -> Result<EngineHandle, StartError> {
+    /// Reads the weights and starts the engine, on a thread of its own: nobody who gives up has to
+    /// wait for the disk.
+    pub fn start(self: &Arc<Self>) -> Starting {
+        let (told, starting) = oneshot::channel();
+        let opened = self.clone();
+        let load = move || {
+            // Who waited may have gone.
+            let _ = told.send(opened.load());
+        };
+        match thread::Builder::new().name("policy-load".to_owned()).spawn(load) {
+            Ok(_) => starting,
+            Err(error) => {
+                let (told, failed) = oneshot::channel();
+                let _ = told.send(Err(StartError::Thread(error)));
+                failed
+            }
+        }
+    }
+
+    fn load(&self) -> Result<EngineHandle, StartError> {
         let parameters = self.policy.load(&self.dir, &Device::Cpu)?;
         let weights = Arc::new(EngineWeights::pack(&parameters, 0)?);
         drop(parameters);

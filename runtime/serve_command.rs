@@ -35,16 +35,12 @@ pub async fn run(args: &ServeArgs, host: &Host) -> Result<Exit, Failure> {
     if key.is_none() && !address.ip().is_loopback() {
         eprintln!("warning: whoever reaches {address} can use the model: see --api-key-env");
     }
-    // Whoever loses patience with a large policy need not wait for its weights.
-    let starting = tokio::task::spawn_blocking(move || {
-        let engine = opened.start();
-        (opened, engine)
-    });
-    let (opened, engine) = tokio::select! {
-        started = starting => started.map_err(|error| Failure::internal(error.to_string()))?,
-        () = signals.next() => return Ok(Exit::Interrupted),
+    let opened = Arc::new(opened);
+    let engine = tokio::select! {
+        started = opened.start() => started,
+        () = signals.next() => return Ok(Exit::Done),
     };
-    let engine = engine?;
+    let engine = engine.map_err(|_| Failure::internal("the start of the engine has panicked"))??;
     output::print(&started(&opened, &name, address))?;
     let served = Served::new(opened, engine, name, key, args.seed);
     serve(listener, Arc::new(served), &mut signals, Duration::from_secs(args.drain_sec)).await
@@ -128,13 +124,17 @@ fn started(opened: &PolicyEngine, name: &str, address: SocketAddr) -> String {
     format!(
         "serving {name} at http://{address}/v1: {} parameters, {} slots, context {} tokens, \
          {} threads, {} of weights, up to {} of keys and values\n",
-        output::thousands(size.parameters),
+        millions(size.parameters),
         settings.slots,
         settings.context_tokens_max,
         settings.threads,
         mib(size.weights_bytes),
         mib(size.kept_bytes),
     )
+}
+
+fn millions(count: usize) -> String {
+    format!("{:.2} M", count as f64 / 1e6)
 }
 
 fn mib(bytes: u64) -> String {

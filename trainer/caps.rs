@@ -4,10 +4,15 @@
 pub const TEXT_BYTES_MAX: u64 = 4 << 20;
 /// Bytes of tokenizer.json; those of large vocabularies have 20 MiB.
 pub const TOKENIZER_BYTES_MAX: u64 = 256 << 20;
-/// Bytes of one safetensors file's header; the format's own limit.
-pub const HEADER_BYTES_MAX: u64 = 100_000_000;
+/// Bytes of one safetensors file's header; that of 1024 layers has 2 MiB.
+pub const HEADER_BYTES_MAX: u64 = 16 << 20;
+/// Faults told of one directory's tensors: who mistook a directory needs no longer list.
+pub const TENSOR_DEFECTS_MAX: usize = 100;
 /// Layers of a model: above it, a config was mistaken.
 pub const LAYERS_MAX: usize = 1024;
+/// Of one side of a matrix, words of a vocabulary included. The product of two, in bytes, and that
+/// times the layers, still fit 64 bits.
+pub const WIDTH_MAX: usize = 1 << 20;
 /// Of a conversation, in tokens: positions are 32-bit, and nobody has trained beyond.
 pub const CONTEXT_TOKENS_MAX: usize = 1 << 20;
 

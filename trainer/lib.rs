@@ -13,6 +13,8 @@
 //!   applies those.
 
 pub mod caps;
+mod files;
+mod json_file;
 
 pub mod policy;
 pub mod text;
@@ -20,6 +22,7 @@ pub mod text;
 pub mod model;
 pub mod ops;
 pub mod optimizer;
+pub mod tensors;
 
 pub mod loss;
 pub mod samples;

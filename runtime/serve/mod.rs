@@ -49,7 +49,7 @@ const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// A policy that is served.
 pub struct Served {
-    opened: PolicyEngine,
+    opened: Arc<PolicyEngine>,
     engine: EngineHandle,
     /// What clients call the model.
     name: String,
@@ -68,7 +68,7 @@ pub struct Served {
 impl Served {
     /// `seed` is what the seeds of requests without one are made of; `None`: another each time.
     pub fn new(
-        opened: PolicyEngine,
+        opened: Arc<PolicyEngine>,
         engine: EngineHandle,
         name: String,
         key: Option<Secret>,

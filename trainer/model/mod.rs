@@ -4,3 +4,5 @@ pub mod config;
 pub mod parameters;
 
 pub mod init;
+pub mod weights;
+pub mod weights_write;

@@ -1,5 +1,6 @@
 //! The weights of a model, by their Hugging Face names.
 
+use std::convert::Infallible;
 use std::path::Path;
 
 use candle_core::{DType, Device, Var};
@@ -7,44 +8,47 @@ use orcapack_tasks::defect::Defects;
 
 use crate::model::config::ModelConfig;
 use crate::model::init::{DEVIATION, Normal};
+use crate::model::weights::WeightFiles;
 
 /// All weights, each a variable of its own in the layout of the files (`[out, in]`, row-major,
 /// contiguous).
-pub struct Parameters {
+///
+/// `W` is what is known of each weight: the weight itself, or its shape.
+pub struct Parameters<W = Var> {
     pub config: ModelConfig,
     /// `model.embed_tokens.weight` `[vocab, hidden]`.
-    pub embed: Var,
-    pub layers: Vec<LayerParameters>,
+    pub embed: W,
+    pub layers: Vec<LayerParameters<W>>,
     /// `model.norm.weight` `[hidden]`.
-    pub norm: Var,
+    pub norm: W,
     /// `lm_head.weight` `[vocab, hidden]`; `None` where it is the embedding.
-    pub head: Option<Var>,
+    pub head: Option<W>,
 }
 
 /// Of layer i, below `model.layers.i.`.
-pub struct LayerParameters {
+pub struct LayerParameters<W = Var> {
     /// `input_layernorm.weight` `[hidden]`.
-    pub input_norm: Var,
+    pub input_norm: W,
     /// `self_attn.q_proj.weight` `[heads * head_dim, hidden]`.
-    pub q_proj: Var,
+    pub q_proj: W,
     /// `self_attn.k_proj.weight` `[kv_heads * head_dim, hidden]`.
-    pub k_proj: Var,
+    pub k_proj: W,
     /// `self_attn.v_proj.weight` `[kv_heads * head_dim, hidden]`.
-    pub v_proj: Var,
+    pub v_proj: W,
     /// `self_attn.o_proj.weight` `[hidden, heads * head_dim]`.
-    pub o_proj: Var,
+    pub o_proj: W,
     /// `self_attn.q_norm.weight` `[head_dim]`.
-    pub q_norm: Var,
+    pub q_norm: W,
     /// `self_attn.k_norm.weight` `[head_dim]`.
-    pub k_norm: Var,
+    pub k_norm: W,
     /// `post_attention_layernorm.weight` `[hidden]`.
-    pub post_norm: Var,
+    pub post_norm: W,
     /// `mlp.gate_proj.weight` `[intermediate, hidden]`.
-    pub gate_proj: Var,
+    pub gate_proj: W,
     /// `mlp.up_proj.weight` `[intermediate, hidden]`.
-    pub up_proj: Var,
+    pub up_proj: W,
     /// `mlp.down_proj.weight` `[hidden, intermediate]`.
-    pub down_proj: Var,
+    pub down_proj: W,
 }
 
 pub(crate) const EMBED: &str = "model.embed_tokens.weight";
@@ -52,7 +56,7 @@ pub(crate) const HEAD: &str = "lm_head.weight";
 const NORM: &str = "model.norm.weight";
 const LAYERS: &str = "model.layers";
 
-impl Parameters {
+impl<W> Parameters<W> {
     /// Each weight is what `make` gives for its name and shape; asked in the order of
     /// [`Parameters::named`].
     ///
@@ -60,7 +64,7 @@ impl Parameters {
     /// The first of `make`.
     pub fn build<E>(
         config: &ModelConfig,
-        mut make: impl FnMut(&str, &[usize]) -> Result<Var, E>,
+        mut make: impl FnMut(&str, &[usize]) -> Result<W, E>,
     ) -> Result<Self, E> {
         let (vocab, hidden) = (config.vocab_size, config.hidden_size);
         let embed = make(EMBED, &[vocab, hidden])?;
@@ -76,6 +80,29 @@ impl Parameters {
         Ok(Self { config: config.clone(), embed, layers, norm, head })
     }
 
+    /// Every weight by its name, in one fixed order: embedding, layers from the first (in the
+    /// order of [`LayerParameters`]), norm, head.
+    pub fn named(&self) -> Vec<(String, &W)> {
+        let layers = self.layers.iter().enumerate().flat_map(|(layer, parameters)| {
+            let named = parameters.named().into_iter();
+            named.map(move |(name, var)| (format!("{LAYERS}.{layer}.{name}"), var))
+        });
+        let mut all = vec![(EMBED.to_owned(), &self.embed)];
+        all.extend(layers);
+        all.push((NORM.to_owned(), &self.norm));
+        all.extend(self.head.iter().map(|head| (HEAD.to_owned(), head)));
+        all
+    }
+}
+
+impl Parameters<Vec<usize>> {
+    pub fn shapes(config: &ModelConfig) -> Self {
+        let Ok(shapes) = Self::build(config, |_, shape| Ok::<_, Infallible>(shape.to_vec()));
+        shapes
+    }
+}
+
+impl Parameters {
     /// Drawn from `seed`: matrices from a normal distribution with deviation 0.02, norms 1. The
     /// same seed gives the same bytes on every machine.
     ///
@@ -97,8 +124,8 @@ impl Parameters {
     ///
     /// # Errors
     /// Names, shapes, dtypes, sizes, overlaps, values that are not finite: all at once.
-    pub fn load(_dir: &Path, _config: &ModelConfig, _device: &Device) -> Result<Self, Defects> {
-        todo!()
+    pub fn load(dir: &Path, config: &ModelConfig, device: &Device) -> Result<Self, Defects> {
+        WeightFiles::open(dir, config)?.load(device)
     }
 
     /// A copy with variables of its own: a reference policy, or what evaluates while this trains.
@@ -112,26 +139,12 @@ impl Parameters {
             None => candle_core::bail!("{name}: not in the model"),
         })
     }
-
-    /// Every weight by its name, in one fixed order: embedding, layers from the first (in the
-    /// order of [`LayerParameters`]), norm, head.
-    pub fn named(&self) -> Vec<(String, &Var)> {
-        let layers = self.layers.iter().enumerate().flat_map(|(layer, parameters)| {
-            let named = parameters.named().into_iter();
-            named.map(move |(name, var)| (format!("{LAYERS}.{layer}.{name}"), var))
-        });
-        let mut all = vec![(EMBED.to_owned(), &self.embed)];
-        all.extend(layers);
-        all.push((NORM.to_owned(), &self.norm));
-        all.extend(self.head.iter().map(|head| (HEAD.to_owned(), head)));
-        all
-    }
 }
 
-impl LayerParameters {
+impl<W> LayerParameters<W> {
     fn build<E>(
         config: &ModelConfig,
-        mut make: impl FnMut(&str, &[usize]) -> Result<Var, E>,
+        mut make: impl FnMut(&str, &[usize]) -> Result<W, E>,
     ) -> Result<Self, E> {
         let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
         let head = config.head_dim;
@@ -153,7 +166,7 @@ impl LayerParameters {
     }
 
     /// In the order of [`LayerParameters::build`].
-    fn named(&self) -> [(&'static str, &Var); 11] {
+    fn named(&self) -> [(&'static str, &W); 11] {
         [
             ("input_layernorm.weight", &self.input_norm),
             ("self_attn.q_proj.weight", &self.q_proj),
