@@ -184,7 +184,8 @@ impl ModelConfig {
     }
 }
 
-/// `KIND/MODEL`, `replay/RUN` or `embedded/DIR`, as `--model` takes it: the kind, the key of the rest, the rest.
+/// `KIND/MODEL`, `replay/RUN` or `embedded/DIR`, as `--model` takes it: the kind, the key of the
+/// rest, the rest.
 ///
 /// # Errors
 /// What was found instead.

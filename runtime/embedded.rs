@@ -25,9 +25,17 @@ use crate::policy_engine::{PolicyEngine, Starting};
 #[derive(Default)]
 pub struct Engines(Mutex<HashMap<PathBuf, Weak<SharedEngine>>>);
 
+impl Engines {
+    /// Those that a model is there for.
+    pub fn in_use(&self) -> usize {
+        let engines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        engines.values().filter(|engine| engine.strong_count() > 0).count()
+    }
+}
+
 impl fmt::Debug for Engines {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Engines")
+        f.debug_struct("Engines").field("in_use", &self.in_use()).finish()
     }
 }
 

@@ -9,9 +9,9 @@ use candle_core::Device;
 use orcapack_actors::model::settings::{EngineBounds, PolicySettings};
 use orcapack_tasks::{Defect, Defects};
 use orcapack_trainer::caps::CONTEXT_TOKENS_MAX;
+use orcapack_trainer::engine::handle::EngineHandle;
 use orcapack_trainer::engine::request::EngineError;
 use orcapack_trainer::engine::weights::EngineWeights;
-use orcapack_trainer::engine::handle::EngineHandle;
 use orcapack_trainer::engine::{Engine, EngineSettings};
 use orcapack_trainer::model::config::ModelConfig;
 use orcapack_trainer::model::weights::WeightFiles;
@@ -147,9 +147,9 @@ fn plan(
         kept_tokens_max,
         queue_max: bounds.slots,
         prefill_tokens_max: PREFILL_TOKENS_MAX,
-        threads: bounds.threads.unwrap_or_else(|| {
-            std::thread::available_parallelism().map_or(1, usize::from)
-        }),
+        threads: bounds
+            .threads
+            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
     };
     let kept_bytes = kept_tokens_max as u64 * token_bytes;
     let size = Size { parameters: config.parameters(), weights_bytes, kept_bytes };

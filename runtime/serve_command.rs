@@ -40,7 +40,8 @@ pub async fn run(args: &ServeArgs, host: &Host) -> Result<Exit, Failure> {
         started = opened.start() => started,
         () = signals.next() => return Ok(Exit::Done),
     };
-    let engine = engine.map_err(|_| Failure::internal("the start of the engine has panicked"))??;
+    let engine =
+        engine.map_err(|_| Failure::internal("the start of the engine has panicked"))??;
     output::print(&started(&opened, &name, address))?;
     let served = Served::new(opened, engine, name, key, args.seed);
     serve(listener, Arc::new(served), &mut signals, Duration::from_secs(args.drain_sec)).await

@@ -223,7 +223,9 @@ fn bounds_agree(
 ) -> bool {
     let same = others.iter().filter_map(|other| Some((&other.name, other.policy.as_ref()?)));
     let mut same = same.filter(|(_, other)| other.checkpoint == policy.checkpoint);
-    let Some((name, _)) = same.find(|(_, other)| other.bounds != policy.bounds) else { return true };
+    let Some((name, _)) = same.find(|(_, other)| other.bounds != policy.bounds) else {
+        return true;
+    };
     let expected = format!("the bounds of `{name}`, which shares its engine");
     section.refuse("checkpoint", &expected, "others");
     false

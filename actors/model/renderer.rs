@@ -11,10 +11,8 @@ pub trait Renderer: Send + Sync {
     ///
     /// # Errors
     /// What the template or its server says.
-    fn prompt<'a>(
-        &'a self,
-        messages: &'a [Message],
-    ) -> BoxFuture<'a, Result<Vec<u32>, ModelError>>;
+    fn prompt<'a>(&'a self, messages: &'a [Message])
+    -> BoxFuture<'a, Result<Vec<u32>, ModelError>>;
 
     /// What stands between two things that the assistant says: the end of its turn, beginning with
     /// the token that a model samples to end it, the `added` messages, and the start of its next

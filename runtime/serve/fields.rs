@@ -139,6 +139,9 @@ mod tests {
         let refused = allow(json!({"penalty": 0.5})).unwrap_err();
         assert_eq!(refused.message, "penalty: is not supported");
         let unknown = allow(json!({"penalti": 0})).unwrap_err();
-        assert_eq!((unknown.param.as_deref(), unknown.code), (Some("penalti"), "unsupported_parameter"));
+        assert_eq!(
+            (unknown.param.as_deref(), unknown.code),
+            (Some("penalti"), "unsupported_parameter")
+        );
     }
 }

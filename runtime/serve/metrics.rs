@@ -170,7 +170,12 @@ mod tests {
         metrics.token(began, Some(at(20)), at(23));
         metrics.token(began, Some(at(23)), at(1_000_000));
         metrics.ended(Some("length"), Duration::from_millis(2500));
-        let stats = EngineStats { running: 2, kept_tokens: 50, generated_tokens: 3, ..EngineStats::default() };
+        let stats = EngineStats {
+            running: 2,
+            kept_tokens: 50,
+            generated_tokens: 3,
+            ..EngineStats::default()
+        };
         let text = metrics.text(&stats, 200);
         for line in [
             "orcapack_http_requests_total{route=\"/v1/completions\",status=\"200\"} 2",

@@ -81,10 +81,7 @@ async fn no_method(method: Method, uri: Uri) -> ApiError {
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
 }
 
-async fn chat(
-    State(served): State<Arc<Served>>,
-    body: JsonBody,
-) -> Result<Response, ApiError> {
+async fn chat(State(served): State<Arc<Served>>, body: JsonBody) -> Result<Response, ApiError> {
     let fields = Fields(&body.map);
     let (conversation, asked) = chat::read(&fields, || served.seed())?;
     served.check_model(&fields)?;
@@ -123,11 +120,7 @@ async fn completions(
     answer(served, Job { prompts, asked }, shape).await
 }
 
-async fn answer<S: Shape>(
-    served: Arc<Served>,
-    job: Job,
-    shape: S,
-) -> Result<Response, ApiError> {
+async fn answer<S: Shape>(served: Arc<Served>, job: Job, shape: S) -> Result<Response, ApiError> {
     job.check(&served)?;
     if let Some(options) = job.asked.stream {
         return stream::respond(served, job, shape, options).await;

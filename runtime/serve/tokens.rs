@@ -41,9 +41,8 @@ pub(super) async fn tokenize(
     };
     let strings = fields.boolean("return_token_strs")?.unwrap_or(false);
     let tokenizer = &served.policy().tokenizer;
-    let strings = strings.then(|| {
-        tokens.iter().map(|id| tokenizer.decode(&[*id], true)).collect::<Vec<String>>()
-    });
+    let strings = strings
+        .then(|| tokens.iter().map(|id| tokenizer.decode(&[*id], true)).collect::<Vec<String>>());
     Ok(Json(json!({
         "count": tokens.len(),
         "max_model_len": served.context_tokens_max(),
