@@ -19,7 +19,7 @@ use orcapack_trainer::engine::request::{
 use orcapack_trainer::text::chat::ChatMessage;
 use orcapack_trainer::text::conversation;
 
-use crate::policy_engine::{PolicyEngine, Starting};
+use crate::policy_engine::{PolicyEngine, StartError, Starting};
 
 /// The engines of a process, by the directories of their policies.
 #[derive(Default)]
@@ -69,18 +69,9 @@ struct SharedEngine {
 
 #[derive(Default)]
 struct State {
-    stage: Stage,
-    /// How many engines have been started.
-    number: u64,
-}
-
-#[derive(Default)]
-enum Stage {
-    #[default]
-    NotStarted,
+    runs: Option<EngineHandle>,
     /// Outlives the call that began it.
-    Starting(Starting),
-    Runs(EngineHandle),
+    starts: Option<Starting>,
 }
 
 impl SharedEngine {
@@ -88,36 +79,21 @@ impl SharedEngine {
         Self { opened: Arc::new(opened), state: tokio::sync::Mutex::default() }
     }
 
-    /// The engine, and which of those that were started it is.
-    async fn running(&self) -> Result<(EngineHandle, u64), ModelError> {
+    /// The engine, started anew where it has ended: what broke it may have been one request's.
+    async fn running(&self) -> Result<EngineHandle, ModelError> {
         let mut state = self.state.lock().await;
-        if let Stage::NotStarted = state.stage {
-            state.stage = Stage::Starting(self.opened.start());
-            state.number += 1;
+        if let Some(handle) = &state.runs
+            && handle.ended().is_none()
+        {
+            return Ok(handle.clone());
         }
-        let number = state.number;
-        let started = match &mut state.stage {
-            Stage::Runs(handle) => return Ok((handle.clone(), number)),
-            Stage::Starting(starting) => starting.await,
-            Stage::NotStarted => return Err(unavailable("the engine has not started")),
-        };
-        state.stage = Stage::NotStarted;
-        match started {
-            Ok(Ok(handle)) => {
-                state.stage = Stage::Runs(handle.clone());
-                Ok((handle, number))
-            }
-            Ok(Err(error)) => Err(ModelError::new(ModelErrorKind::Rejected, error.to_string())),
-            Err(_) => Err(unavailable("the start of the engine has panicked")),
-        }
-    }
-
-    /// An engine that has ended is not asked again: the next call starts another.
-    async fn ended(&self, number: u64) {
-        let mut state = self.state.lock().await;
-        if state.number == number {
-            state.stage = Stage::NotStarted;
-        }
+        let started = state.starts.get_or_insert_with(|| self.opened.start()).await;
+        state.starts = None;
+        let started = started.unwrap_or_else(|_| Err(StartError::Panicked));
+        let handle = started
+            .map_err(|error| ModelError::new(ModelErrorKind::Rejected, error.to_string()))?;
+        state.runs = Some(handle.clone());
+        Ok(handle)
     }
 }
 
@@ -144,14 +120,8 @@ impl Sampler {
     }
 
     async fn generate(&self, ask: Ask) -> Result<Sampled, ModelError> {
-        let (engine, number) = self.engine.running().await?;
-        match self.answer(&engine, request(ask)).await {
-            Err(error @ EngineError::Ended(_)) => {
-                self.engine.ended(number).await;
-                Err(refused(&error))
-            }
-            answer => answer.map_err(|error| refused(&error)),
-        }
+        let engine = self.engine.running().await?;
+        self.answer(&engine, request(ask)).await.map_err(|error| refused(&error))
     }
 
     async fn answer(

@@ -57,6 +57,8 @@ pub enum StartError {
     Prepare(#[from] candle_core::Error),
     #[error("no thread for it: {0}")]
     Thread(std::io::Error),
+    #[error("its start has panicked")]
+    Panicked,
     #[error(transparent)]
     Engine(#[from] EngineError),
 }

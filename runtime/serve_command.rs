@@ -146,7 +146,7 @@ impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         match error {
             StartError::Weights(defects) => defects.into(),
-            other => Self::internal(other.to_string()),
+            other => Self::internal(format!("the engine does not start: {other}")),
         }
     }
 }

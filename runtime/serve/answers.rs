@@ -133,7 +133,7 @@ impl<'a> Answers<'a> {
                 return Ok(Some((index, piece)));
             }
             Some(Event::Failed(error)) => return Err(ApiError::of_engine(&error, "prompt")),
-            None => Piece::default(),
+            None => return Err(ApiError::internal("an answer without an end")),
         };
         self.coming.push(next(index, generation));
         Ok(Some((index, piece)))
