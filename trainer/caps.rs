@@ -13,6 +13,8 @@ pub const LAYERS_MAX: usize = 1024;
 /// Of one side of a matrix, words of a vocabulary included. The product of two, in bytes, and that
 /// times the layers, still fit 64 bits.
 pub const WIDTH_MAX: usize = 1 << 20;
+/// Of an adapter; PEFT's users stay below 512.
+pub const LORA_RANK_MAX: usize = 4096;
 /// Of a conversation, in tokens: positions are 32-bit, and nobody has trained beyond.
 pub const CONTEXT_TOKENS_MAX: usize = 1 << 20;
 

@@ -1,7 +1,7 @@
 //! Files of a policy's directory: read within a limit, replaced as a whole.
 
 use std::fs::{self, File, Metadata};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
 use orcapack_tasks::defect::Defect;
@@ -63,6 +63,10 @@ pub(crate) fn write_whole(
     renamed
 }
 
+pub(crate) fn write_text(path: &Path, text: &str) -> io::Result<()> {
+    write_whole(path, |file| file.write_all(text.as_bytes()))
+}
+
 /// Makes the names of the files in `dir` last through a loss of power.
 pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
@@ -70,8 +74,6 @@ pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-
     use super::*;
 
     #[test]

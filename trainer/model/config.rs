@@ -1,6 +1,6 @@
 //! The shape of a model: config.json of a Hugging Face directory.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 
 use orcapack_tasks::defect::Defects;
@@ -163,9 +163,7 @@ impl ModelConfig {
         });
         let generation = json!({"eos_token_id": eos});
         for (name, value) in [(CONFIG, config), (GENERATION_CONFIG, generation)] {
-            files::write_whole(&dir.join(name), |file| {
-                file.write_all(format!("{value:#}\n").as_bytes())
-            })?;
+            files::write_text(&dir.join(name), &format!("{value:#}\n"))?;
         }
         Ok(())
     }

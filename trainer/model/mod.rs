@@ -4,5 +4,8 @@ pub mod config;
 pub mod parameters;
 
 pub mod init;
-pub mod weights;
+mod weights;
 pub mod weights_write;
+
+pub mod lora;
+mod lora_dir;

@@ -1,14 +1,11 @@
 //! The weights of a model, by their Hugging Face names.
 
 use std::convert::Infallible;
-use std::path::Path;
 
 use candle_core::{DType, Device, Var};
-use orcapack_tasks::defect::Defects;
 
 use crate::model::config::ModelConfig;
 use crate::model::init::{DEVIATION, Normal};
-use crate::model::weights::WeightFiles;
 
 /// All weights, each a variable of its own in the layout of the files (`[out, in]`, row-major,
 /// contiguous).
@@ -118,14 +115,6 @@ impl Parameters {
             let draws = Normal::new(seed, stream).draws(shape.iter().product(), DEVIATION);
             Var::from_vec(draws, shape, device)
         })
-    }
-
-    /// See [`crate::policy::Policy::load`].
-    ///
-    /// # Errors
-    /// Names, shapes, dtypes, sizes, overlaps, values that are not finite: all at once.
-    pub fn load(dir: &Path, config: &ModelConfig, device: &Device) -> Result<Self, Defects> {
-        WeightFiles::open(dir, config)?.load(device)
     }
 
     /// A copy with variables of its own: a reference policy, or what evaluates while this trains.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use candle_core::{DType, Device, Var};
+use candle_core::{Device, Var};
 use orcapack_tasks::defect::{Defect, Defects};
 use serde_json::Value;
 
@@ -14,136 +14,70 @@ use super::parameters::{EMBED, HEAD, Parameters};
 use crate::json_file::JsonFile;
 use crate::tensors::few;
 use crate::tensors::read::TensorFile;
+use crate::tensors::set::TensorSet;
 
 pub(super) const SINGLE: &str = "model.safetensors";
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 /// Key of the index: the file of each tensor.
 pub(super) const WEIGHT_MAP: &str = "weight_map";
 
-/// The files of a directory, opened, that hold the weights of a model, all of them and no others.
-#[derive(Debug)]
-pub struct WeightFiles {
-    config: ModelConfig,
-    files: Vec<TensorFile>,
-    /// Index in `files`, by the tensor's name.
-    places: BTreeMap<String, usize>,
+/// Opens what holds the weights of a model in `dir`.
+///
+/// # Errors
+/// Every file that is missing or not sound, and each tensor that is missing, unexpected, twice
+/// there, or of another shape.
+fn open(dir: &Path, config: &ModelConfig) -> Result<TensorSet, Defects> {
+    let (single, index) = (dir.join(SINGLE), dir.join(INDEX));
+    let set = match (single.exists(), index.exists()) {
+        (true, false) => TensorSet::new(&single, vec![TensorFile::open(&single)?])?,
+        (false, true) => TensorSet::new(&index, open_shards(dir, &index)?)?,
+        (true, true) => {
+            let expected = format!("one of {SINGLE} and {INDEX}");
+            return Err(Defect::new(dir, expected, "both").into());
+        }
+        (false, false) => return Err(nothing_to_read(dir).into()),
+    };
+    let shapes = Parameters::shapes(config);
+    let named = shapes.named();
+    let expected = named.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
+    // Some write the head although it is the embedding.
+    let tied = [(HEAD, shapes.embed.as_slice())].into_iter().filter(|_| shapes.head.is_none());
+    let optional: &[&str] = if shapes.head.is_none() { &[HEAD] } else { &[] };
+    set.check(&expected.chain(tied).collect(), optional)?;
+    Ok(set)
 }
 
-impl WeightFiles {
-    /// # Errors
-    /// Every file that is missing or not sound, and each tensor that is missing, unexpected, twice
-    /// there, or of another shape.
-    pub fn open(dir: &Path, config: &ModelConfig) -> Result<Self, Defects> {
-        let (single, index) = (dir.join(SINGLE), dir.join(INDEX));
-        let (listing, files) = match (single.exists(), index.exists()) {
-            (true, false) => (single.clone(), vec![TensorFile::open(&single)?]),
-            (false, true) => (index.clone(), open_shards(dir, &index)?),
-            (true, true) => {
-                let expected = format!("one of {SINGLE} and {INDEX}");
-                return Err(Defect::new(dir, expected, "both").into());
-            }
-            (false, false) => return Err(nothing_to_read(dir).into()),
-        };
-        let mut defects = Defects::default();
-        let mut places = BTreeMap::new();
-        for (place, file) in files.iter().enumerate() {
-            for name in file.tensors().keys() {
-                if places.insert(name.clone(), place).is_some() {
-                    let defect = Defect::new(file.path(), "each tensor in one file", "it again");
-                    defects.0.push(defect.at_key(name));
-                }
-            }
-        }
-        let opened = Self { config: config.clone(), files, places };
-        opened.compare(&listing, &mut defects);
-        few(defects).into_result(opened)
-    }
-
-    /// The tensors against the model's shape.
-    fn compare(&self, listing: &Path, defects: &mut Defects) {
-        let shapes = Parameters::shapes(&self.config);
-        let mut expected: BTreeMap<&str, &[usize]> = BTreeMap::new();
-        let named = shapes.named();
-        expected.extend(named.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())));
-        for name in expected.keys().filter(|name| !self.places.contains_key(**name)) {
-            defects.0.push(Defect::new(listing, "the tensor", "nothing").at_key(*name));
-        }
-        // Some write the head although it is the embedding.
-        if let (None, Some(embedding)) = (&shapes.head, expected.get(EMBED)) {
-            expected.insert(HEAD, *embedding);
-        }
-        for file in &self.files {
-            for (name, stored) in file.tensors() {
-                let defect = |expected: &str, found: String| {
-                    Defect::new(file.path(), expected, found).at_key(name)
-                };
-                match expected.get(name.as_str()) {
-                    Some(shape) if **shape == *stored.shape => {}
-                    Some(shape) => {
-                        let found = format!("{:?}", stored.shape);
-                        defects.0.push(defect(&format!("shape {shape:?}"), found));
-                    }
-                    None => defects.0.push(defect("no such tensor", format!("{:?}", stored.shape))),
-                }
-            }
-        }
-    }
-
-    /// The weights as f32, each a variable on `device`. Beside them, memory is taken for one tensor
-    /// at most.
+impl Parameters {
+    /// See [`crate::policy::Policy::load`].
     ///
     /// # Errors
-    /// A file that cannot be read, no memory, elements that are not finite, and a head that is not
-    /// the embedding that it is tied to.
-    pub fn load(mut self, device: &Device) -> Result<Parameters, Defects> {
-        let mut defects = Defects::default();
-        let config = self.config.clone();
-        let parameters = Parameters::build(&config, |name, shape| {
-            let var = self.file_of(name).and_then(|file| {
-                let elements = file.read(name)?;
-                Var::from_vec(elements, shape, device)
-                    .map_err(|error| no_tensor(file, name, &error))
-            });
-            // Goes on with nothing in its place, to tell what else is wrong.
-            var.or_else(|defect| {
-                let nothing = Var::zeros((), DType::F32, &Device::Cpu);
-                let nothing = nothing.map_err(|_| defect.clone());
-                defects.0.push(defect);
-                nothing
-            })
-        })?;
-        if defects.0.is_empty() && config.tie_word_embeddings && self.places.contains_key(HEAD) {
-            defects.0.extend(self.compare_head(&parameters.embed).err());
+    /// Names, shapes, dtypes, sizes, overlaps, told before memory is taken; then values that are
+    /// not finite, and a head that is not the embedding that it is tied to.
+    pub fn load(dir: &Path, config: &ModelConfig, device: &Device) -> Result<Self, Defects> {
+        let mut set = open(dir, config)?;
+        let parameters = set.load(device, |load| Self::build(config, load))?;
+        if config.tie_word_embeddings && set.has(HEAD) {
+            compare_head(&mut set, &parameters.embed)?;
         }
-        few(defects).into_result(parameters)
-    }
-
-    fn file_of(&mut self, name: &str) -> Result<&mut TensorFile, Defect> {
-        let file = self.places.get(name).and_then(|place| self.files.get_mut(*place));
-        file.ok_or_else(|| Defect::new(Path::new(SINGLE), "a tensor", "nothing").at_key(name))
-    }
-
-    fn compare_head(&mut self, embedding: &Var) -> Result<(), Defect> {
-        let file = self.file_of(HEAD)?;
-        let embedding = embedding.flatten_all().and_then(|flat| flat.to_vec1::<f32>());
-        let embedding = embedding.map_err(|error| no_tensor(file, HEAD, &error))?;
-        let mut rest = embedding.as_slice();
-        let mut same = true;
-        file.read_chunks(HEAD, |chunk| {
-            let (here, after) = rest.split_at(chunk.len().min(rest.len()));
-            same &= here == chunk;
-            rest = after;
-        })?;
-        if same {
-            return Ok(());
-        }
-        let expected = format!("{EMBED}, as tie_word_embeddings says");
-        Err(Defect::new(file.path(), expected, "other elements").at_key(HEAD))
+        Ok(parameters)
     }
 }
 
-fn no_tensor(file: &TensorFile, name: &str, error: &candle_core::Error) -> Defect {
-    Defect::new(file.path(), "memory on the device", error.to_string()).at_key(name)
+fn compare_head(set: &mut TensorSet, embedding: &Var) -> Result<(), Defect> {
+    let file = set.file_of(HEAD)?;
+    let embedding = embedding.flatten_all().and_then(|flat| flat.to_vec1::<f32>());
+    let embedding = embedding.map_err(|error| file.defect(HEAD, "memory", error.to_string()))?;
+    let (mut rest, mut same) = (embedding.as_slice(), true);
+    file.read_chunks(HEAD, |chunk| {
+        let (here, after) = rest.split_at(chunk.len().min(rest.len()));
+        same &= here == chunk;
+        rest = after;
+    })?;
+    if same {
+        return Ok(());
+    }
+    let expected = format!("{EMBED}, as tie_word_embeddings says");
+    Err(file.defect(HEAD, &expected, "other elements".to_owned()))
 }
 
 /// The files that the index names, which must say where each tensor is.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use tempfile::TempDir;
 
 use super::super::weights_write::{WeightsFormat, write_weights};

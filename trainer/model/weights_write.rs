@@ -1,7 +1,7 @@
 //! Weights as a directory that transformers reads: one safetensors file, or several with an index.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 
 use candle_core::{Tensor, Var};
@@ -34,8 +34,7 @@ pub(crate) fn write_weights(
     format: WeightsFormat,
 ) -> io::Result<()> {
     let mut shards = shards(parameters, format);
-    // What transformers asks for before it reads a file.
-    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+    let metadata = write::format_pt();
     if shards.len() == 1 {
         let tensors = shards.pop().unwrap_or_default();
         return write::write(&dir.join(SINGLE), &tensors, format.element, &metadata);
@@ -49,8 +48,7 @@ pub(crate) fn write_weights(
         map.extend(tensors.into_keys().map(|tensor| (tensor, name.clone())));
     }
     let index = json!({"metadata": {"total_size": bytes}, WEIGHT_MAP: map});
-    let index = format!("{index:#}\n");
-    files::write_whole(&dir.join(INDEX), |file| file.write_all(index.as_bytes()))
+    files::write_text(&dir.join(INDEX), &format!("{index:#}\n"))
 }
 
 fn size(tensors: &BTreeMap<String, Tensor>, format: WeightsFormat) -> usize {

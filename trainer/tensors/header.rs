@@ -35,7 +35,9 @@ impl Header {
     /// The tensors must cover those bytes wholly, none twice, as the format demands: what nobody
     /// reads could be anything.
     pub fn parse(path: &Path, json: &[u8], data_bytes: u64) -> Result<Self, Defects> {
-        let entries = serde_json::Deserializer::from_slice(json).deserialize_map(Entries);
+        let mut json = serde_json::Deserializer::from_slice(json);
+        let entries =
+            json.deserialize_map(Entries).and_then(|entries| json.end().map(|()| entries));
         let entries = entries.map_err(|error| {
             Defect::new(path, "a JSON object as header", error.to_string()).at_key("header")
         })?;

@@ -13,6 +13,7 @@ mod element;
 mod header;
 
 pub mod read;
+pub mod set;
 pub mod write;
 
 pub use element::Element;

@@ -65,6 +65,11 @@ impl TensorFile {
         &self.header.metadata
     }
 
+    /// What is wrong with a tensor.
+    pub(crate) fn defect(&self, name: &str, expected: &str, found: String) -> Defect {
+        Defect::new(&self.path, expected, found).at_key(name)
+    }
+
     /// The elements of a tensor, row-major.
     ///
     /// # Errors
@@ -75,7 +80,7 @@ impl TensorFile {
         let mut elements = Vec::new();
         if elements.try_reserve_exact(len).is_err() {
             let expected = format!("memory for {len} elements of 4 bytes");
-            return Err(Defect::new(&self.path, expected, "none").at_key(name));
+            return Err(self.defect(name, &expected, "none".to_owned()));
         }
         self.read_chunks(name, |chunk| elements.extend_from_slice(chunk))?;
         Ok(elements)
@@ -86,20 +91,21 @@ impl TensorFile {
     /// # Errors
     /// See there.
     pub fn read_chunks(&mut self, name: &str, mut on: impl FnMut(&[f32])) -> Result<(), Defect> {
+        let Self { path, file, header, data } = self;
         let defect =
-            |expected: &str, found: String| Defect::new(&self.path, expected, found).at_key(name);
-        let Some(stored) = self.header.tensors.get(name) else {
-            return Err(defect("a tensor", "nothing".to_owned()));
-        };
+            |expected: &str, found: String| Defect::new(path, expected, found).at_key(name);
         let unreadable = |error: std::io::Error| defect("data that can be read", error.to_string());
-        self.file.seek(SeekFrom::Start(self.data + stored.bytes.start)).map_err(unreadable)?;
+        let Some(stored) = header.tensors.get(name) else {
+            return Err(defect("the tensor", "nothing".to_owned()));
+        };
+        file.seek(SeekFrom::Start(*data + stored.bytes.start)).map_err(unreadable)?;
         let mut left = stored.bytes.end - stored.bytes.start;
         let (mut bytes, mut elements) = (vec![0; CHUNK_BYTES], Vec::new());
         let mut done = 0;
         while left > 0 {
             let take = usize::try_from(left).map_or(CHUNK_BYTES, |left| left.min(CHUNK_BYTES));
             let chunk = bytes.get_mut(..take).unwrap_or_default();
-            self.file.read_exact(chunk).map_err(unreadable)?;
+            file.read_exact(chunk).map_err(unreadable)?;
             elements.clear();
             stored.element.decode(chunk, &mut elements);
             if let Some(at) = elements.iter().position(|element| !element.is_finite()) {
@@ -130,3 +136,7 @@ fn index(flat: usize, shape: &[usize]) -> Vec<usize> {
     index.reverse();
     index
 }
+
+#[cfg(test)]
+#[path = "read_tests.rs"]
+mod tests;

@@ -47,8 +47,12 @@ impl WeightType {
     }
 }
 
-/// Writes f32 tensors in the order of their names, one in memory at a time. transformers reads
-/// files only where `metadata` says `format: pt`.
+/// The metadata without which transformers and PEFT read no file.
+pub fn format_pt() -> BTreeMap<String, String> {
+    BTreeMap::from([("format".to_owned(), "pt".to_owned())])
+}
+
+/// Writes f32 tensors in the order of their names, one in memory at a time.
 ///
 /// # Errors
 /// The file cannot be written, or a tensor not be copied from its device.
