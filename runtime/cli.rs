@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
 
 use crate::cli_cluster::{ClusterCommand, NodeArgs, OnCluster, StatusArgs};
+use crate::cli_serve::{SERVE_HELP, ServeArgs};
 use crate::config::{AgentKind, SandboxDriver, SelectConfig};
 use crate::exit::Exit;
 
@@ -23,6 +24,9 @@ pub enum Command {
     /// Run an agent over tasks, k attempts each, and report rewards and pass@k
     #[command(after_help = eval_help())]
     Eval(EvalArgs),
+    /// Serve a policy over HTTP, in the protocols of OpenAI and vLLM
+    #[command(after_help = SERVE_HELP)]
+    Serve(ServeArgs),
     /// Be a node of a cluster, or drain one
     Node(NodeArgs),
     /// Show the nodes of a cluster: slots, phases, leases, and what they wait for
@@ -111,7 +115,8 @@ pub struct EvalArgs {
     /// Who solves the tasks [default: oracle]
     #[arg(short, long, value_enum, value_name = "AGENT", help_heading = "Rollouts")]
     pub agent: Option<AgentKind>,
-    /// Model of all roles of a team, such as openai/gpt-5-mini, or replay/RUN_DIRECTORY
+    /// Model of all roles of a team, such as openai/gpt-5-mini, embedded/POLICY_DIRECTORY, or
+    /// replay/RUN_DIRECTORY
     #[arg(short, long, value_name = "KIND/MODEL", help_heading = "Rollouts")]
     pub model: Option<String>,
     /// Rollouts that run at once [default: 4]
@@ -233,14 +238,16 @@ fn eval_help() -> String {
          orcapack eval -d tasks --set sandbox.cpus=2 --set retries.image=0\n  \
          orcapack eval -d tasks -a team -m openai/gpt-5-mini --set models.main.temperature=0.2\n  \
          orcapack eval -d tasks -a team -m replay/runs/nightly   the same answers once more\n  \
+         orcapack eval -d tasks -a team -m embedded/policies/small   sampled in this process\n  \
          orcapack eval -c eval.toml --name nightly       settings from a file, flags over them\n  \
          orcapack eval --name nightly --resume           only what is missing\n  \
          orcapack eval -d tasks --cluster cluster.toml   on the nodes of a cluster\n  \
          orcapack eval -d tasks --dry-run > eval.toml    all settings, to be edited\n\n\
          The run directory runs/NAME holds the effective configuration, the ledger (SQLite),\n\
          trajectories, metrics, logs and report.html.\n\n\
-         Models: openai (any server of its protocol), vllm, sglang, anthropic, replay. -m gives\n\
-        all roles one; tables [models.NAME] and [team.roles] of a file give each its own. Keys\n\
+         Models: openai (any server of its protocol), vllm, sglang, anthropic, replay, embedded (a\n\
+        policy's directory; on a cluster, each node looks for it at the same path). -m gives all\n\
+        roles one; tables [models.NAME] and [team.roles] of a file give each its own. Keys\n\
         are $OPENAI_API_KEY, $ANTHROPIC_API_KEY, or what api_key names; see README.md.\n\n{}",
         Exit::table()
     )

@@ -11,7 +11,7 @@ use orcapack_cluster::address::{NodeId, Role};
 use crate::cluster_config::{ClusterConfig, ClusterNode};
 use crate::cluster_discovery::NodeSpec;
 use crate::exit::{Exit, Failure};
-use crate::team_plan::Variables;
+use crate::secrets::Variables;
 
 /// Holds a join token, so that no command line shows one.
 pub const JOIN_TOKEN: &str = "ORCAPACK_JOIN_TOKEN";

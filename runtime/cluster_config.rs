@@ -22,7 +22,7 @@ use crate::cluster_hostlist::{HOSTS_MAX, shown};
 use crate::config::SandboxDriver;
 use crate::config_layers::Host;
 use crate::exit::Failure;
-use crate::team_plan::Variables;
+use crate::secrets::Variables;
 
 /// Where a node listens if the file says nothing, and `address` no port.
 pub const PORT: u16 = 7400;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use orcapack_cluster::address::NodeId;
 
 use crate::cluster_hostlist::{self, is_host, shown};
-use crate::team_plan::Variables;
+use crate::secrets::Variables;
 
 /// Names the hosts of a job, where a process belongs to one.
 pub const JOB_HOSTS: &str = "SLURM_JOB_NODELIST";

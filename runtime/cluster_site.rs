@@ -19,7 +19,7 @@ use crate::fleet::{Fleet, FleetConfig};
 use crate::member::{self, ANYWHERE, COORDINATOR};
 use crate::node_state::NodeState;
 use crate::run::Run;
-use crate::team_plan::Variables;
+use crate::secrets::Variables;
 use crate::wire::Attach;
 use crate::work::Work;
 use crate::{node_run, revocations};

@@ -14,7 +14,8 @@ use crate::cli::EvalArgs;
 use crate::config::{AgentKind, EvalConfig};
 use crate::config_models::{self, KeySource};
 use crate::config_team::MODEL_MAIN;
-use crate::team_plan::{TeamPlan, Variables};
+use crate::secrets::Variables;
+use crate::team_plan::TeamPlan;
 
 /// What defaults depend on.
 #[derive(Clone, Debug)]
@@ -98,6 +99,11 @@ fn complete(config: &mut EvalConfig, host: &Host) {
         if let Some(run) = &mut model.run {
             *run = host.working_dir.join(&*run);
         }
+        if let Some(policy) = &mut model.policy
+            && !policy.checkpoint.as_os_str().is_empty()
+        {
+            policy.checkpoint = host.working_dir.join(&policy.checkpoint);
+        }
         let account = model.account_variable();
         match (&mut model.key, account) {
             (Some(KeySource::File(file)), _) => *file = host.working_dir.join(&*file),
@@ -116,7 +122,8 @@ fn set_model(doc: &mut TomlDoc, text: &str) -> Result<(), Defect> {
     const FLAG: &str = "--model";
     let (kind, key, rest) = config_models::parse_short(text).map_err(|found| {
         let expected = "KIND/MODEL, such as openai/gpt-5-mini, vllm/Qwen/Qwen3-14B or \
-                        anthropic/claude-sonnet-4-5, or replay/RUN_DIRECTORY";
+                        anthropic/claude-sonnet-4-5, replay/RUN_DIRECTORY, or \
+                        embedded/POLICY_DIRECTORY";
         Defect::new(Path::new(FLAG), expected, found)
     })?;
     let given = doc.root().section_map("models");

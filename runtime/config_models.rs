@@ -7,12 +7,14 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use orcapack_actors::model::settings::{EndpointKind, Price, Sampling};
+use orcapack_actors::model::settings::{EndpointKind, PolicySettings, Price, Sampling};
 use orcapack_tasks::near::nearest;
 use orcapack_tasks::toml_section::Section;
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
+
+use crate::config_policy;
 
 /// Models that a configuration may have: each has a gateway of its own.
 pub const MODELS_MAX: usize = 64;
@@ -39,6 +41,8 @@ pub struct ModelConfig {
     pub price: Option<Price>,
     /// Of `replay`: a run directory. Absolute once loaded.
     pub run: Option<PathBuf>,
+    /// Of `embedded`. Its path is absolute once loaded.
+    pub policy: Option<PolicySettings>,
 }
 
 /// Where the key of an account is found.
@@ -63,14 +67,14 @@ fn facts(kind: EndpointKind) -> KindFacts {
         EndpointKind::Anthropic => ("https://api.anthropic.com/v1", Some("ANTHROPIC_API_KEY")),
         EndpointKind::Vllm => ("http://127.0.0.1:8000/v1", None),
         EndpointKind::Sglang => ("http://127.0.0.1:30000/v1", None),
-        EndpointKind::Replay | EndpointKind::Literal => ("", None),
+        EndpointKind::Replay | EndpointKind::Literal | EndpointKind::Embedded => ("", None),
     };
     KindFacts { url, key_variable }
 }
 
 /// Whether the kind speaks HTTP to a server.
 pub fn is_served(kind: EndpointKind) -> bool {
-    !matches!(kind, EndpointKind::Replay | EndpointKind::Literal)
+    !matches!(kind, EndpointKind::Replay | EndpointKind::Literal | EndpointKind::Embedded)
 }
 
 impl ModelConfig {
@@ -88,6 +92,7 @@ impl ModelConfig {
             in_flight_max: IN_FLIGHT_MAX,
             price: None,
             run: None,
+            policy: None,
         }
     }
 
@@ -119,6 +124,7 @@ impl ModelConfig {
         Some(match base.kind {
             EndpointKind::Literal => base,
             EndpointKind::Replay => Self::read_replay(section, base),
+            EndpointKind::Embedded => Self::read_embedded(section, base),
             kind => Self::read_served(section, base, kind),
         })
     }
@@ -129,33 +135,38 @@ impl ModelConfig {
         } else {
             base.model
         };
-        let seed = match kind {
-            // Its protocol has no seed.
-            EndpointKind::Anthropic => None,
-            _ => section.opt_u64("seed", 0..=i64::MAX as u64).or(base.sampling.seed),
-        };
         Self {
             kind,
             model,
             url: url(section).unwrap_or(base.url),
             key: key(section).or(base.key),
-            sampling: Sampling {
-                temperature: section
-                    .opt_f64("temperature", 0.0..=2.0)
-                    .or(base.sampling.temperature),
-                top_p: section.opt_f64("top_p", 0.0..=1.0).or(base.sampling.top_p),
-                seed,
-            },
+            sampling: sampling(section, base.sampling, kind),
             extra: extra(section, base.extra),
-            try_timeout: section.duration_sec_or(
-                "try_timeout_sec",
-                base.try_timeout,
-                0.1..=HOUR_SEC,
-            ),
-            tries_max: section.u64_or("tries_max", base.tries_max.into(), 1..=1000) as u32,
+            try_timeout: try_timeout(section, base.try_timeout),
+            tries_max: tries(section, base.tries_max),
             in_flight_max: in_flight(section, base.in_flight_max),
             price: price(section, base.price),
             run: None,
+            policy: None,
+        }
+    }
+
+    /// Calls beyond the engine's slots would only wait there, where they are timed, instead of in
+    /// the gateway's queue.
+    fn read_embedded(section: &Section<'_>, base: Self) -> Self {
+        let is_new = base.policy.is_none();
+        let policy = config_policy::read(section, base.policy);
+        let in_flight_max = if is_new { policy.bounds.slots } else { base.in_flight_max };
+        let name = policy.checkpoint.file_name().unwrap_or_default();
+        Self {
+            model: name.to_string_lossy().into_owned(),
+            sampling: sampling(section, base.sampling, base.kind),
+            try_timeout: try_timeout(section, base.try_timeout),
+            tries_max: tries(section, base.tries_max),
+            in_flight_max: in_flight(section, in_flight_max),
+            price: price(section, base.price),
+            policy: Some(policy),
+            ..base
         }
     }
 
@@ -173,7 +184,8 @@ impl ModelConfig {
     }
 }
 
-/// `KIND/MODEL` or `replay/RUN`, as `--model` takes it: the kind, the key of the rest, the rest.
+/// `KIND/MODEL`, `replay/RUN` or `embedded/DIR`, as `--model` takes it: the kind, the key of the
+/// rest, the rest.
 ///
 /// # Errors
 /// What was found instead.
@@ -185,6 +197,7 @@ pub fn parse_short(text: &str) -> Result<(EndpointKind, &'static str, &str), Str
         Some(EndpointKind::Literal) => Err(format!("`{text}`, which cannot plan")),
         Some(_) if rest.is_empty() => Err(format!("`{text}`")),
         Some(EndpointKind::Replay) => Ok((EndpointKind::Replay, "run", rest)),
+        Some(EndpointKind::Embedded) => Ok((EndpointKind::Embedded, "checkpoint", rest)),
         Some(kind) => Ok((kind, "model", rest)),
         None => {
             let hint = nearest(kind, names.iter().map(|(name, _)| *name))
@@ -244,6 +257,27 @@ fn is_variable(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
+fn sampling(section: &Section<'_>, base: Sampling, kind: EndpointKind) -> Sampling {
+    let seed = match kind {
+        // Its protocol has no seed.
+        EndpointKind::Anthropic => None,
+        _ => section.opt_u64("seed", 0..=i64::MAX as u64).or(base.seed),
+    };
+    Sampling {
+        temperature: section.opt_f64("temperature", 0.0..=2.0).or(base.temperature),
+        top_p: section.opt_f64("top_p", 0.0..=1.0).or(base.top_p),
+        seed,
+    }
+}
+
+fn try_timeout(section: &Section<'_>, base: Duration) -> Duration {
+    section.duration_sec_or("try_timeout_sec", base, 0.1..=HOUR_SEC)
+}
+
+fn tries(section: &Section<'_>, base: u32) -> u32 {
+    section.u64_or("tries_max", base.into(), 1..=1000) as u32
+}
+
 fn extra(section: &Section<'_>, base: Map<String, Value>) -> Map<String, Value> {
     let given = section.json_map("extra");
     if section.has("extra") { given } else { base }
@@ -295,6 +329,11 @@ impl Serialize for ModelConfig {
                 Some(KeySource::File(path)) => map.serialize_entry("api_key_file", path)?,
                 None => {}
             }
+        }
+        if let Some(policy) = &self.policy {
+            config_policy::write(policy, &mut map)?;
+        }
+        if is_served(self.kind) || self.policy.is_some() {
             let Sampling { temperature, top_p, seed } = &self.sampling;
             entry(&mut map, "temperature", temperature.as_ref())?;
             entry(&mut map, "top_p", top_p.as_ref())?;

@@ -1,5 +1,7 @@
 use clap::Parser as _;
-use orcapack_actors::model::settings::{EndpointKind, Price, Sampling};
+use orcapack_actors::model::settings::{
+    EndpointKind, EngineBounds, PolicySettings, Price, Sampling,
+};
 use orcapack_actors::team::settings::Mode;
 use orcapack_tasks::FailureClass;
 use proptest::prelude::*;
@@ -295,7 +297,13 @@ fn resume_starts_from_the_configuration_of_the_run() {
 fn any_model() -> impl Strategy<Value = ModelConfig> {
     let number = || proptest::option::of(0.0_f64..1.0);
     let parts = (
-        (0_usize..6, "[!-~]{1,12}", "[a-z]{1,9}", 0_usize..3, proptest::bool::ANY),
+        (
+            0_usize..EndpointKind::NAMES.len(),
+            "[!-~]{1,12}",
+            "[a-z]{1,9}",
+            0_usize..3,
+            proptest::bool::ANY,
+        ),
         (number(), number(), proptest::option::of(0..=i64::MAX as u64)),
         (1_u64..4000, 1_u32..1000, 1_usize..1000, number()),
         (0_usize..4, "[ -~]{0,9}", -5_i64..5),
@@ -306,10 +314,12 @@ fn any_model() -> impl Strategy<Value = ModelConfig> {
         let served = config_models::is_served(kind);
         let price = |input| Price { input, cached_input: input / 3.0, output: 2.0 };
         let replay = kind == EndpointKind::Replay;
+        let embedded = kind == EndpointKind::Embedded;
+        let asked = served || replay || embedded;
         let mut model = ModelConfig {
             run: replay.then(|| PathBuf::from("/").join(&names.1)),
-            price: bounds.3.map(price).filter(|_| served || replay),
-            in_flight_max: if served || replay { bounds.2 } else { plain.in_flight_max },
+            price: bounds.3.map(price).filter(|_| asked),
+            in_flight_max: if asked { bounds.2 } else { plain.in_flight_max },
             ..plain
         };
         if served {
@@ -320,6 +330,23 @@ fn any_model() -> impl Strategy<Value = ModelConfig> {
                 1 => Some(KeySource::Variable(names.2.to_uppercase())),
                 _ => Some(KeySource::File(PathBuf::from("/keys").join(&names.2))),
             };
+            let value = [json!(extra.1), json!(extra.2), json!([extra.2, {"a": true}]), json!(0.5)];
+            model.extra.insert("k".to_owned(), value[extra.0].clone());
+        } else if embedded {
+            model.model = names.2.clone();
+            let optional = names.4.then_some(bounds.2 + 1);
+            model.policy = Some(PolicySettings {
+                checkpoint: PathBuf::from("/").join(&names.2),
+                bounds: EngineBounds {
+                    slots: bounds.2,
+                    context_tokens_max: optional,
+                    kept_mb: (!names.4).then_some(bounds.0),
+                    threads: optional,
+                },
+                chat_template_kwargs: [(extra.1.clone(), json!(extra.2))].into_iter().collect(),
+            });
+        }
+        if served || embedded {
             model.sampling = Sampling {
                 temperature: sampling.0,
                 top_p: sampling.1,
@@ -327,8 +354,6 @@ fn any_model() -> impl Strategy<Value = ModelConfig> {
             };
             model.try_timeout = std::time::Duration::from_millis(bounds.0 * 250);
             model.tries_max = bounds.1;
-            let value = [json!(extra.1), json!(extra.2), json!([extra.2, {"a": true}]), json!(0.5)];
-            model.extra.insert("k".to_owned(), value[extra.0].clone());
         }
         model
     })

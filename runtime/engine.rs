@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::cluster_site::ClusterSite;
 use crate::config::EvalConfig;
+use crate::embedded::Engines;
 use crate::exit::{Exit, Failure};
 use crate::fleet::Fleet;
 use crate::ledger::{Ledger, Past};
@@ -96,7 +97,8 @@ impl Engine<'_> {
         };
         let mut run = match self.site {
             Site::Here(driver) => {
-                let team = self.team.as_ref().map(TeamPlan::connect).transpose()?;
+                let engines = Engines::default();
+                let team = self.team.as_ref().map(|team| team.connect(&engines)).transpose()?;
                 let local = NodeId::local().to_string();
                 let node = node_config(self.config, team, self.run_id, local, opened.incarnation);
                 Run::start(driver, NodeConfig { keep_files, ..node }, work).await?

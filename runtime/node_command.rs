@@ -78,6 +78,7 @@ pub async fn run(
             create_concurrency: node.create_concurrency,
             verify_concurrency: node.verify_concurrency,
             variables: host.variables,
+            engines: Arc::default(),
         },
     };
     let started = |error: ractor::SpawnErr| {

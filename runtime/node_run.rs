@@ -2,6 +2,7 @@
 //! by the same reader as a user's file, with this machine's defaults for what is a machine's own.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use orcapack_actors::sandbox::Limits;
 use orcapack_actors::start_gate::StartGateConfig;
@@ -10,8 +11,10 @@ use orcapack_tasks::grading::Scheme;
 use orcapack_tasks::toml_doc::TomlDoc;
 
 use crate::config::EvalConfig;
+use crate::embedded::Engines;
 use crate::node::NodeConfig;
-use crate::team_plan::{TeamParts, TeamPlan, Variables};
+use crate::secrets::Variables;
+use crate::team_plan::{TeamParts, TeamPlan};
 
 /// What is this machine's own, whatever the run.
 #[derive(Clone, Debug)]
@@ -24,6 +27,8 @@ pub struct NodeRun {
     pub verify_concurrency: Option<usize>,
     /// Where `${NAME}` is looked up.
     pub variables: Variables,
+    /// The engines of this process, which the runs share.
+    pub engines: Arc<Engines>,
 }
 
 /// Keys that a run's configuration does not have on its way to a node: each node has its own.
@@ -60,7 +65,7 @@ impl NodeRun {
         sandbox.verify_concurrency = self.verify_concurrency.unwrap_or(sandbox.verify_concurrency);
         let team = TeamPlan::make(&doc.root(), &config, self.variables);
         let (config, team) = doc.finish((config, team)).map_err(|defects| defects.to_string())?;
-        let team = team.as_ref().map(TeamPlan::connect).transpose();
+        let team = team.as_ref().map(|team| team.connect(&*self.engines)).transpose();
         let team = team.map_err(|failure| failure.to_string())?;
         Ok(node_config(&config, team, run.to_owned(), node.to_string(), incarnation.0))
     }

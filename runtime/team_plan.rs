@@ -3,20 +3,23 @@
 //! Made once, from a whole configuration, before anything starts: a role without a model, a
 //! variable that is not set, or a key that cannot be read is a fault of the input like any other.
 
-use std::path::Path;
 use std::sync::Arc;
 
+use orcapack_actors::model::embedded::Policies;
 use orcapack_actors::model::models::EndpointNames;
-use orcapack_actors::model::settings::{EndpointKind, EndpointSettings, Secret};
+use orcapack_actors::model::settings::{EndpointKind, EndpointSettings, PolicySettings, Secret};
 use orcapack_actors::model::{Model, connect};
 use orcapack_actors::team::role::Role;
 use orcapack_actors::team::settings::TeamSettings;
+use orcapack_tasks::Defects;
 use orcapack_tasks::near::nearest;
 use orcapack_tasks::toml_section::Section;
 
 use crate::config::{AgentKind, EvalConfig};
 use crate::config_models::{KeySource, ModelConfig};
 use crate::exit::Failure;
+use crate::policy_engine::PolicyEngine;
+use crate::secrets::{self, Variables};
 
 /// A plan that can be carried out.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,12 +31,6 @@ pub struct TeamPlan {
     pub roles: EndpointNames,
 }
 
-/// The value of an environment variable, `None` where it is not set.
-pub type Variables = fn(&str) -> Option<String>;
-
-/// More than any service's keys have; what is longer is another file.
-const KEY_BYTES_MAX: usize = 16 << 10;
-
 /// A plan with its models, which can be asked once their gateways stand.
 pub struct TeamParts {
     pub settings: TeamSettings,
@@ -43,13 +40,14 @@ pub struct TeamParts {
 }
 
 impl TeamPlan {
-    /// Makes the models. Nothing is asked of a server yet; a recorded run is read.
+    /// Makes the models. Nothing is asked of a server yet; a recorded run is read, and a policy's
+    /// directory opened.
     ///
     /// # Errors
-    /// Everything that is wrong with a recorded run.
-    pub fn connect(&self) -> Result<TeamParts, Failure> {
+    /// Everything that is wrong with a recorded run or a policy.
+    pub fn connect(&self, policies: &dyn Policies) -> Result<TeamParts, Failure> {
         let connected = self.endpoints.iter().map(|settings| {
-            let model = connect::connect(settings)?;
+            let model = connect::connect(settings, policies)?;
             Ok((settings.clone(), model))
         });
         Ok(TeamParts {
@@ -94,7 +92,12 @@ impl TeamPlan {
                 named.refuse(role.as_str(), "a model that can plan", found);
             }
             if !endpoints.iter().any(|endpoint| endpoint.name == name) {
-                let endpoint = endpoint(&models.section(name), name, model, variables);
+                let section = models.section(name);
+                let endpoint = endpoint(&section, name, model, variables);
+                let endpoint = endpoint.filter(|endpoint| {
+                    let policy = endpoint.policy.as_ref();
+                    policy.is_none_or(|policy| bounds_agree(&section, policy, &endpoints))
+                });
                 whole &= endpoint.is_some();
                 endpoints.extend(endpoint);
             }
@@ -170,6 +173,9 @@ fn endpoint(
         section.refuse("run", "the directory of a run", found);
         return None;
     }
+    if let Some(policy) = &model.policy {
+        check_policy(section, policy)?;
+    }
     let model = model.clone();
     Some(EndpointSettings {
         name: name.to_owned(),
@@ -184,34 +190,45 @@ fn endpoint(
         in_flight_max: model.in_flight_max,
         price: model.price,
         run: model.run,
+        policy: model.policy,
     })
 }
 
-/// No message repeats what was read.
 fn secret(section: &Section<'_>, source: &KeySource, variables: Variables) -> Option<Secret> {
-    let (key, read) = match source {
-        KeySource::Variable(name) => ("api_key", variables(name).ok_or("is not set".to_owned())),
-        KeySource::File(path) => ("api_key_file", read_key(path)),
+    let key = match source {
+        KeySource::Variable(_) => "api_key",
+        KeySource::File(_) => "api_key_file",
     };
-    let fault = match read.as_deref().map(str::trim) {
-        Err(fault) => fault.clone(),
-        Ok("") => "is empty".to_owned(),
-        Ok(key) if key.len() > KEY_BYTES_MAX => format!("is longer than {KEY_BYTES_MAX} bytes"),
-        Ok(key) if !key.bytes().all(|byte| byte.is_ascii_graphic()) => {
-            "holds more than a line of visible ASCII".to_owned()
-        }
-        Ok(key) => return Some(Secret::new(key)),
+    let read = secrets::read(source, variables);
+    let refuse = |fault: String| {
+        section.refuse(key, "where a key is to be found", format!("{source}, which {fault}"));
     };
-    section.refuse(key, "where a key is to be found", format!("{source}, which {fault}"));
+    read.map_err(refuse).ok()
+}
+
+/// All its faults, each in the words of the file that it is in.
+fn check_policy(section: &Section<'_>, policy: &PolicySettings) -> Option<()> {
+    let Err(Defects(faults)) = PolicyEngine::open(policy) else { return Some(()) };
+    for fault in faults {
+        section.refuse("checkpoint", "the directory of a policy", fault.to_string());
+    }
     None
 }
 
-fn read_key(path: &Path) -> Result<String, String> {
-    let size = std::fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?.len();
-    if size > KEY_BYTES_MAX as u64 {
-        return Err(format!("is longer than {KEY_BYTES_MAX} bytes"));
-    }
-    std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))
+/// The engine of a directory is one, and so are its bounds.
+fn bounds_agree(
+    section: &Section<'_>,
+    policy: &PolicySettings,
+    others: &[EndpointSettings],
+) -> bool {
+    let same = others.iter().filter_map(|other| Some((&other.name, other.policy.as_ref()?)));
+    let mut same = same.filter(|(_, other)| other.checkpoint == policy.checkpoint);
+    let Some((name, _)) = same.find(|(_, other)| other.bounds != policy.bounds) else {
+        return true;
+    };
+    let expected = format!("the bounds of `{name}`, which shares its engine");
+    section.refuse("checkpoint", &expected, "others");
+    false
 }
 
 #[cfg(test)]

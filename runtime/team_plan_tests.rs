@@ -211,6 +211,15 @@ fn bad_teams_are_told_all_their_faults_and_no_key_is_repeated() {
             None,
             &["-d", "ds", "-a", "team", "-m", "replay/runs/earlier"],
         ),
+        (
+            "policies that are none",
+            Some(
+                "[run]\ndataset = 'ds'\n[agent]\nkind = 'team'\n[team.roles]\nexplorer = 'b'\n\
+                 [models.main]\nkind = 'embedded'\ncheckpoint = 'nowhere'\nslots = 0\n\
+                 url = 'http://h'\n[models.b]\nkind = 'embedded'\n",
+            ),
+            &[],
+        ),
     ];
     let report = faults(table);
     for secret in ["1234", "5678", "pass@", "=pass"] {

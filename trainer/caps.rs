@@ -17,3 +17,10 @@ pub const WIDTH_MAX: usize = 1 << 20;
 pub const LORA_RANK_MAX: usize = 4096;
 /// Of a conversation, in tokens: positions are 32-bit, and nobody has trained beyond.
 pub const CONTEXT_TOKENS_MAX: usize = 1 << 20;
+
+/// Stop texts of one request, and stop ids: each is compared with every token.
+pub const STOPS_MAX: usize = 64;
+/// Of one stop text: so much of an answer may be held back.
+pub const STOP_TEXT_BYTES_MAX: usize = 1024;
+/// Alternatives told with a token; OpenAI's limit.
+pub const TOP_LOGPROBS_MAX: usize = 20;

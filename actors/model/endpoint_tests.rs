@@ -131,6 +131,7 @@ pub(crate) fn settings(name: &str, kind: EndpointKind) -> EndpointSettings {
         in_flight_max: 8,
         price: Some(Price { input: 3.0, cached_input: 0.3, output: 15.0 }),
         run: None,
+        policy: None,
     }
 }
 

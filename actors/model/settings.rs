@@ -1,13 +1,14 @@
 //! What there is to say about an endpoint.
 
 use std::fmt;
+use std::hint::black_box;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-/// One endpoint, as it is configured. Only the kinds that speak HTTP use `url`, `api_key`,
-/// `sampling` and `extra`.
+/// One endpoint, as it is configured. Only the kinds that speak HTTP use `url`, `api_key` and
+/// `extra`; only those and `embedded` use `sampling`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EndpointSettings {
     /// Its name in the configuration.
@@ -31,6 +32,31 @@ pub struct EndpointSettings {
     pub price: Option<Price>,
     /// The run directory that `replay` answers from.
     pub run: Option<PathBuf>,
+    /// What `embedded` samples from.
+    pub policy: Option<PolicySettings>,
+}
+
+/// A policy's directory, and the bounds of the engine that samples from it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PolicySettings {
+    pub checkpoint: PathBuf,
+    pub bounds: EngineBounds,
+    /// Given to its chat template beside the messages: `enable_thinking`.
+    pub chat_template_kwargs: Map<String, Value>,
+}
+
+/// How much of this machine an engine may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineBounds {
+    /// Answers that are sampled at one time.
+    pub slots: usize,
+    /// Of a prompt with its answer; `None`: what the model was made for.
+    pub context_tokens_max: Option<usize>,
+    /// MiB for the keys and values of all slots together; `None`: half of the memory that is free
+    /// beside the weights.
+    pub kept_mb: Option<u64>,
+    /// `None`: one for each processor.
+    pub threads: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,6 +73,8 @@ pub enum EndpointKind {
     Replay,
     /// Runs the commands that it finds in its instruction, and reports their output. No model.
     Literal,
+    /// A policy's directory, sampled from in this process.
+    Embedded,
 }
 
 /// How to sample; what is `None` is left to the endpoint.
@@ -76,6 +104,13 @@ impl Secret {
         Self(secret.into())
     }
 
+    /// Whether `sent` is it, in a time that does not tell where the two differ.
+    pub fn is(&self, sent: &[u8]) -> bool {
+        let own = self.0.as_bytes();
+        let differ = own.iter().zip(sent).fold(0, |differ, (a, b)| black_box(differ | (a ^ b)));
+        own.len() == sent.len() && differ == 0
+    }
+
     /// For the request's header and nothing else.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
@@ -89,13 +124,14 @@ impl fmt::Debug for Secret {
 }
 
 impl EndpointKind {
-    pub const NAMES: [(&str, Self); 6] = [
+    pub const NAMES: [(&str, Self); 7] = [
         ("openai", Self::OpenAi),
         ("vllm", Self::Vllm),
         ("sglang", Self::Sglang),
         ("anthropic", Self::Anthropic),
         ("replay", Self::Replay),
         ("literal", Self::Literal),
+        ("embedded", Self::Embedded),
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -106,6 +142,7 @@ impl EndpointKind {
             Self::Anthropic => "anthropic",
             Self::Replay => "replay",
             Self::Literal => "literal",
+            Self::Embedded => "embedded",
         }
     }
 }

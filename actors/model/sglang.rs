@@ -16,8 +16,9 @@ use super::http::{Credential, Http, Route};
 use super::http_fault::{Words, kind_of};
 use super::openai::finish;
 use super::sampling::overlay;
+use super::served_renderer::{Names, ServedTemplate, cache_salt};
 use super::settings::{EndpointSettings, Sampling};
-use super::token_prompt::{Names, TokenPrompts, cache_salt};
+use super::token_prompt::TokenPrompts;
 use super::token_trace::{VersionSpan, split_thought, trace, versions};
 use super::{Answer, Model, ModelError, ModelErrorKind, Request, Usage};
 
@@ -26,6 +27,7 @@ use super::{Answer, Model, ModelError, ModelErrorKind, Request, Usage};
 pub struct Sglang {
     http: Http,
     route: Route,
+    template: ServedTemplate,
     prompts: TokenPrompts,
     names: Names,
     model: String,
@@ -47,7 +49,8 @@ impl Sglang {
         };
         Ok(Self {
             route: http.root_route("generate"),
-            prompts: TokenPrompts::new(&http, &settings.model, &mut extra),
+            template: ServedTemplate::new(&http, &settings.model, &mut extra),
+            prompts: TokenPrompts::default(),
             http,
             names: Names::default(),
             model: settings.model.clone(),
@@ -75,7 +78,8 @@ impl Sglang {
 
     async fn complete(&self, request: &Request) -> Result<Answer, ModelError> {
         let deadline = self.http.deadline();
-        let prompt = self.prompts.prompt(&self.http, request, deadline).await?;
+        let renderer = self.template.renderer(&self.http, deadline);
+        let prompt = self.prompts.prompt(&renderer, request).await?;
         let body = self.body(request, &prompt);
         let generated: Generated = self.http.post(&self.route, &body, deadline).await?;
         let answer = generated.answer(prompt, &self.model);

@@ -20,8 +20,9 @@ use serde_json::{Map, Value};
 use super::http::{Credential, Http, Route};
 use super::openai::{UsageBody, finish};
 use super::sampling::overlay;
+use super::served_renderer::{Names, ServedTemplate, cache_salt};
 use super::settings::{EndpointSettings, Sampling};
-use super::token_prompt::{Names, TokenPrompts, cache_salt};
+use super::token_prompt::TokenPrompts;
 use super::token_trace::{VersionSpan, split_thought, trace, versions};
 use super::{Answer, Model, ModelError, ModelErrorKind, Request};
 
@@ -30,6 +31,7 @@ use super::{Answer, Model, ModelError, ModelErrorKind, Request};
 pub struct Vllm {
     http: Http,
     route: Route,
+    template: ServedTemplate,
     prompts: TokenPrompts,
     names: Names,
     model: String,
@@ -45,7 +47,8 @@ impl Vllm {
         let mut extra = settings.extra.clone();
         Ok(Self {
             route: http.versioned_route("completions"),
-            prompts: TokenPrompts::new(&http, &settings.model, &mut extra),
+            template: ServedTemplate::new(&http, &settings.model, &mut extra),
+            prompts: TokenPrompts::default(),
             http,
             names: Names::default(),
             model: settings.model.clone(),
@@ -70,7 +73,8 @@ impl Vllm {
 
     async fn complete(&self, request: &Request) -> Result<Answer, ModelError> {
         let deadline = self.http.deadline();
-        let prompt = self.prompts.prompt(&self.http, request, deadline).await?;
+        let renderer = self.template.renderer(&self.http, deadline);
+        let prompt = self.prompts.prompt(&renderer, request).await?;
         let body = self.body(request, &prompt);
         let completion: Completion = self.http.post(&self.route, &body, deadline).await?;
         let answer = completion.answer(prompt);

@@ -38,6 +38,7 @@ fn settings(kind: EndpointKind, url: &str) -> EndpointSettings {
         in_flight_max: 8,
         price: None,
         run: None,
+        policy: None,
     }
 }
 

@@ -103,6 +103,7 @@ impl Worker {
                 create_concurrency: Some(slots as usize),
                 verify_concurrency: Some(slots as usize),
                 variables: |_| None,
+                engines: Arc::default(),
             },
         };
         let host = Arc::new(RunHost::spawn(config, None).await.expect("the host starts"));

@@ -223,6 +223,7 @@ fn team(models: [Arc<dyn Model>; 3]) -> TeamParts {
         in_flight_max: 1 << 16,
         price: None,
         run: None,
+        policy: None,
     };
     let [orchestrator, explorer, coder] = Role::ALL.map(|role| role.as_str().to_owned());
     TeamParts {
