@@ -8,6 +8,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
 
 use crate::cli_cluster::{ClusterCommand, NodeArgs, OnCluster, StatusArgs};
 use crate::cli_serve::{SERVE_HELP, ServeArgs};
+use crate::cli_sft::{SftArgs, sft_help};
 use crate::config::{AgentKind, SandboxDriver, SelectConfig};
 use crate::exit::Exit;
 
@@ -27,6 +28,9 @@ pub enum Command {
     /// Serve a policy over HTTP, in the protocols of OpenAI and vLLM
     #[command(after_help = SERVE_HELP)]
     Serve(ServeArgs),
+    /// Teach a policy what orchestrators said in rollouts that passed
+    #[command(after_help = sft_help())]
+    Sft(SftArgs),
     /// Be a node of a cluster, or drain one
     Node(NodeArgs),
     /// Show the nodes of a cluster: slots, phases, leases, and what they wait for

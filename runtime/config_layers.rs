@@ -57,20 +57,7 @@ impl Host {
 /// The effective configuration of `eval`, or everything that is wrong with it. `slots` is the room
 /// of the cluster that it is for, all of which is used unless less is asked for.
 pub fn load(args: &EvalArgs, host: &Host, slots: Option<usize>) -> Result<Loaded, Defects> {
-    let mut defects = Vec::new();
-    let mut doc = document(args.config.as_deref(), "a readable file").unwrap_or_else(|found| {
-        defects.extend(found.0);
-        empty()
-    });
-    for setting in &args.set {
-        defects.extend(apply_setting(&mut doc, setting).err());
-    }
-    for (flag, key, value) in flags(args) {
-        defects.extend(doc.set(flag, key, &value.to_string()).err());
-    }
-    // What is left of a broken document would be judged for what it lacks.
-    Defects(defects).into_result(())?;
-
+    let mut doc = layered(args.config.as_deref(), &args.set, flags(args))?;
     let mut base = EvalConfig::defaults(host.cpus, host.cache_dir.clone());
     base.rollouts.n_concurrent = slots.unwrap_or(base.rollouts.n_concurrent);
     let base = if args.resume { resumed(&doc, base)? } else { base };
@@ -85,6 +72,27 @@ pub fn load(args: &EvalArgs, host: &Host, slots: Option<usize>) -> Result<Loaded
     complete(&mut config, host);
     let team = TeamPlan::make(&doc.root(), &config, host.variables);
     doc.finish(Loaded { config, team })
+}
+
+/// One document of a file, what `--set` says over it, and flags over that.
+pub(crate) fn layered(
+    file: Option<&Path>,
+    set: &[String],
+    flags: Vec<Flag>,
+) -> Result<TomlDoc, Defects> {
+    let mut defects = Vec::new();
+    let mut doc = document(file, "a readable file").unwrap_or_else(|found| {
+        defects.extend(found.0);
+        empty()
+    });
+    for setting in set {
+        defects.extend(apply_setting(&mut doc, setting).err());
+    }
+    for (flag, key, value) in flags {
+        defects.extend(doc.set(flag, key, &value.to_string()).err());
+    }
+    // What is left of a broken document would be judged for what it lacks.
+    Defects(defects).into_result(doc)
 }
 
 /// What depends on the machine and the moment.
@@ -139,14 +147,19 @@ fn set_model(doc: &mut TomlDoc, text: &str) -> Result<(), Defect> {
 
 /// The configuration that the run to resume was made with.
 fn resumed(doc: &TomlDoc, defaults: EvalConfig) -> Result<EvalConfig, Defects> {
+    EvalConfig::read(run_document(doc, &defaults.run.runs_dir)?, defaults)
+}
+
+/// The configuration of the run that `doc` names.
+pub(crate) fn run_document(doc: &TomlDoc, runs_dir: &Path) -> Result<TomlDoc, Defects> {
     let run = doc.root().section("run");
     let Some(name) = run.opt_string("name") else {
         let defect = Defect::new(Path::new("--resume"), "the run to resume: --name NAME", "none");
         return Err(defect.at_key("run.name").into());
     };
-    let runs_dir = run.opt_string("runs_dir").map_or(defaults.run.runs_dir.clone(), PathBuf::from);
+    let runs_dir = run.opt_string("runs_dir").map_or(runs_dir.to_owned(), PathBuf::from);
     let file = runs_dir.join(name).join("config.toml");
-    EvalConfig::read(document(Some(&file), "the configuration of the run to resume")?, defaults)
+    document(Some(&file), "the configuration of the run to resume")
 }
 
 fn document(file: Option<&Path>, expected: &str) -> Result<TomlDoc, Defects> {
@@ -173,9 +186,10 @@ fn apply_setting(doc: &mut TomlDoc, setting: &str) -> Result<(), Defect> {
     }
 }
 
-type Flag = (&'static str, &'static str, toml::Value);
+/// Its name, its key, its value.
+pub(crate) type Flag = (&'static str, &'static str, toml::Value);
 
-/// The flags that were given: name, key, value.
+/// The flags that were given.
 fn flags(args: &EvalArgs) -> Vec<Flag> {
     let select = &args.select;
     let path = |path: &PathBuf| toml::Value::from(path.to_string_lossy().into_owned());

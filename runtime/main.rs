@@ -11,7 +11,7 @@ use orcapack::config_layers::Host;
 use orcapack::exit::{Exit, Failure};
 use orcapack::host::raise_open_files;
 use orcapack::{
-    authority_command, check, doctor, eval, gc, node_command, output, serve_command,
+    authority_command, check, doctor, eval, gc, node_command, output, serve_command, sft_command,
     status_command, tasks_command,
 };
 
@@ -35,6 +35,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Eval(args) => eval::run(&args, &host),
         Command::Serve(args) => multi_threaded(serve_command::run(&args, &host)),
+        Command::Sft(args) => sft_command::run(&args, &host),
         Command::Node(args) => multi_threaded(async {
             match args.action() {
                 NodeAction::Run(cluster, args) => node_command::run(cluster, args, &host).await,

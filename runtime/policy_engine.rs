@@ -14,7 +14,7 @@ use orcapack_trainer::engine::request::EngineError;
 use orcapack_trainer::engine::weights::EngineWeights;
 use orcapack_trainer::engine::{Engine, EngineSettings};
 use orcapack_trainer::model::config::ModelConfig;
-use orcapack_trainer::model::weights::WeightFiles;
+use orcapack_trainer::model::parameters::Parameters;
 use orcapack_trainer::policy::Policy;
 use tokio::sync::oneshot;
 
@@ -71,7 +71,7 @@ impl PolicyEngine {
     pub fn open(settings: &PolicySettings) -> Result<Self, Defects> {
         let PolicySettings { checkpoint, bounds, .. } = settings;
         let policy = Policy::open(checkpoint)?;
-        drop(WeightFiles::open(checkpoint, &policy.config)?);
+        Parameters::check(checkpoint, &policy.config)?;
         let (settings, size) = plan(checkpoint, &policy.config, bounds, memory::free_bytes())?;
         Ok(Self { dir: checkpoint.clone(), policy, settings, size })
     }

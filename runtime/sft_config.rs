@@ -6,7 +6,9 @@
 use std::path::PathBuf;
 
 use orcapack_tasks::toml_section::Section;
-use serde::Serialize;
+use orcapack_trainer::model::step::Activations;
+use orcapack_trainer::optimizer::schedule::Decay;
+use serde::{Serialize, Serializer};
 
 use crate::config_read::{count_or, path_or, read_run_name, small_or, strings_or};
 
@@ -77,6 +79,7 @@ pub struct TrainConfig {
     /// Samples that are longer are left out, and counted.
     pub sample_tokens_max: usize,
     pub learning_rate: f64,
+    #[serde(serialize_with = "decay")]
     pub schedule: Decay,
     pub warmup_steps: usize,
     pub weight_decay: f64,
@@ -88,24 +91,9 @@ pub struct TrainConfig {
     /// Of the order of the samples.
     pub seed: u64,
     /// Of layers: kept for the backward pass, or computed again.
+    #[serde(serialize_with = "activations")]
     pub activations: Activations,
     pub threads: usize,
-}
-
-/// How the learning rate goes on after the warm-up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Decay {
-    Constant,
-    Linear,
-    Cosine,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Activations {
-    Keep,
-    Recompute,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -329,7 +317,7 @@ impl TrainConfig {
             micro_batch_tokens: count("micro_batch_tokens", base.micro_batch_tokens, 1 << 24),
             sample_tokens_max: count("sample_tokens_max", base.sample_tokens_max, 1 << 20),
             learning_rate: section.f64_or("learning_rate", base.learning_rate, 0.0..=10.0),
-            schedule: section.one_of_or("schedule", base.schedule, &Decay::NAMES),
+            schedule: section.one_of_or("schedule", base.schedule, &DECAYS),
             warmup_steps: count_or(section, "warmup_steps", base.warmup_steps, 0..=1_000_000),
             weight_decay: section.f64_or("weight_decay", base.weight_decay, 0.0..=10.0),
             beta1: share("beta1", base.beta1),
@@ -337,19 +325,28 @@ impl TrainConfig {
             eps: section.f64_or("eps", base.eps, 1e-20..=1.0),
             clip_norm: section.f64_or("clip_norm", base.clip_norm, 1e-9..=1e9),
             seed: section.u64_or("seed", base.seed, 0..=i64::MAX as u64),
-            activations: section.one_of_or("activations", base.activations, &Activations::NAMES),
+            activations: section.one_of_or("activations", base.activations, &ACTIVATIONS),
             threads: small_or(section, "threads", base.threads as u32, 1..=1024) as usize,
         }
     }
 }
 
-impl Decay {
-    const NAMES: [(&str, Self); 3] =
-        [("constant", Self::Constant), ("linear", Self::Linear), ("cosine", Self::Cosine)];
+const DECAYS: [(&str, Decay); 3] =
+    [("constant", Decay::Constant), ("linear", Decay::Linear), ("cosine", Decay::Cosine)];
+const ACTIVATIONS: [(&str, Activations); 2] =
+    [("keep", Activations::Keep), ("recompute", Activations::Recompute)];
+
+fn decay<S: Serializer>(value: &Decay, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(name_of(value, &DECAYS))
 }
 
-impl Activations {
-    const NAMES: [(&str, Self); 2] = [("keep", Self::Keep), ("recompute", Self::Recompute)];
+fn activations<S: Serializer>(value: &Activations, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(name_of(value, &ACTIVATIONS))
+}
+
+/// By its name in `names`.
+fn name_of<T: PartialEq>(value: &T, names: &[(&'static str, T)]) -> &'static str {
+    names.iter().find(|(_, named)| named == value).map_or("", |(name, _)| name)
 }
 
 impl LoraConfig {

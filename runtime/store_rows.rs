@@ -1,5 +1,6 @@
 //! The ledger's rows: how an outcome is spread over columns, and what reports read.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -37,8 +38,7 @@ pub struct ResultRow {
 /// As for [`Store::open`].
 pub fn read(path: &Path) -> Result<(Vec<AttemptRow>, Vec<ResultRow>), StoreError> {
     let sqlite = |source| StoreError::Sqlite { path: path.to_owned(), source };
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(sqlite)?;
+    let connection = open(path)?;
     let sql = "SELECT rollout, attempt, outcome, reward, class, message, note, wall_sec, queue_sec,
                image_sec, create_sec, exec_sec, model_sec, grade_sec, cleanup_sec, node
                FROM attempts WHERE state <> 'assigned' ORDER BY rollout, attempt";
@@ -81,6 +81,25 @@ pub fn read(path: &Path) -> Result<(Vec<AttemptRow>, Vec<ResultRow>), StoreError
         results.push(ResultRow { rollout, attempt, outcome });
     }
     Ok((attempts, results))
+}
+
+/// The task of each rollout.
+///
+/// # Errors
+/// As for [`Store::open`].
+pub fn tasks(path: &Path) -> Result<BTreeMap<u32, String>, StoreError> {
+    let sqlite = |source| StoreError::Sqlite { path: path.to_owned(), source };
+    let connection = open(path)?;
+    let mut statement = connection.prepare("SELECT rollout, task FROM rollouts").map_err(sqlite)?;
+    let tasks = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+    tasks.and_then(Iterator::collect).map_err(sqlite)
+}
+
+/// For reading only.
+fn open(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(path, flags)
+        .map_err(|source| StoreError::Sqlite { path: path.to_owned(), source })
 }
 
 /// An outcome as columns; none of them where an attempt was interrupted.

@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use orcapack_tasks::defect::Defect;
@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::caps::TEXT_BYTES_MAX;
+use crate::files;
 
 /// A checkpoint that is whole.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,7 +53,7 @@ pub enum CheckpointError {
 struct Manifest<S> {
     step: u64,
     state: S,
-    /// SHA-256 of every other file, by its name.
+    /// SHA-256 of every other file, by its path in the folder.
     files: BTreeMap<String, String>,
 }
 
@@ -76,20 +77,16 @@ pub fn write<S: Serialize>(
     remove(&staged)?;
     fs::create_dir_all(&staged).map_err(io_at(&staged))?;
     fill(&staged).map_err(io_at(&staged))?;
-    let mut files = BTreeMap::new();
-    for name in names(&staged)? {
+    let mut digests = BTreeMap::new();
+    for name in names(&staged, "")? {
         let path = staged.join(&name);
         File::open(&path).and_then(|file| file.sync_all()).map_err(io_at(&path))?;
-        files.insert(name, digest(&path).map_err(io_at(&path))?);
+        digests.insert(name, digest(&path).map_err(io_at(&path))?);
     }
     let path = staged.join(MANIFEST);
-    let text = serde_json::to_vec_pretty(&Manifest { step, state, files })
+    let text = serde_json::to_string_pretty(&Manifest { step, state, files: digests })
         .map_err(|source| CheckpointError::State { path: path.clone(), source })?;
-    let written = File::create(&path).and_then(|mut file| {
-        file.write_all(&text)?;
-        file.sync_all()
-    });
-    written.map_err(io_at(&path))?;
+    files::write_text(&path, &text).map_err(io_at(&path))?;
     sync_dir(&staged)?;
     remove(&dir)?;
     fs::rename(&staged, &dir).map_err(io_at(&dir))?;
@@ -174,9 +171,20 @@ fn entries(folder: &Path) -> Result<Vec<fs::DirEntry>, CheckpointError> {
     }
 }
 
-fn names(dir: &Path) -> Result<Vec<String>, CheckpointError> {
-    let names = entries(dir)?.into_iter();
-    Ok(names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+/// Of all files below `dir`, with their folders below it.
+fn names(dir: &Path, above: &str) -> Result<Vec<String>, CheckpointError> {
+    let mut names = Vec::new();
+    for entry in entries(dir)? {
+        let name = format!("{above}{}", entry.file_name().to_string_lossy());
+        let path = entry.path();
+        if path.is_dir() {
+            names.extend(self::names(&path, &format!("{name}/"))?);
+            sync_dir(&path)?;
+        } else {
+            names.push(name);
+        }
+    }
+    Ok(names)
 }
 
 /// Lower-case hexadecimal SHA-256.
@@ -202,7 +210,7 @@ fn remove(dir: &Path) -> Result<(), CheckpointError> {
 }
 
 fn sync_dir(dir: &Path) -> Result<(), CheckpointError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_at(dir))
+    files::sync_dir(dir).map_err(io_at(dir))
 }
 
 fn io_at(path: &Path) -> impl FnOnce(io::Error) -> CheckpointError {
@@ -215,7 +223,11 @@ mod tests {
     use super::*;
 
     fn save(folder: &Path, step: u64) -> PathBuf {
-        let fill = |dir: &Path| fs::write(dir.join("weights"), format!("weights of {step}"));
+        let fill = |dir: &Path| {
+            fs::create_dir(dir.join("more"))?;
+            fs::write(dir.join("more/weights"), "more")?;
+            fs::write(dir.join("weights"), format!("weights of {step}"))
+        };
         write(folder, step, &format!("state of {step}"), fill).unwrap()
     }
 
@@ -247,11 +259,13 @@ mod tests {
         fs::remove_file(save(folder.path(), 3).join("weights")).unwrap();
         fs::write(save(folder.path(), 4).join(MANIFEST), "{").unwrap();
         fs::rename(save(folder.path(), 5), folder.path().join("step_6")).unwrap();
+        fs::write(save(folder.path(), 7).join("more/weights"), "less").unwrap();
         let Newest { checkpoint, damaged } = newest::<String>(folder.path()).unwrap();
         assert_eq!(checkpoint.unwrap().step, 1);
         let files: Vec<_> =
             damaged.iter().map(|it| it.file.strip_prefix(folder.path()).unwrap()).collect();
         let expected = [
+            "step_7/more/weights",
             "step_6/checkpoint.json",
             "step_4/checkpoint.json",
             "step_3/weights",

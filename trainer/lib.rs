@@ -31,3 +31,5 @@ pub mod samples;
 
 pub mod checkpoint;
 pub mod engine;
+
+pub mod sft;

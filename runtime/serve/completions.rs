@@ -103,7 +103,7 @@ impl Completions {
         if let Some(prompt) = self.prompts.get(index / self.choices)
             && self.tell.token_ids
         {
-            choice["prompt_token_ids"] = json!(prompt);
+            choice["prompt_token_ids"] = json!(&prompt[..]);
         }
         choice
     }

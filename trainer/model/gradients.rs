@@ -1,12 +1,15 @@
 //! Gradients of a whole step: summed over micro-batches, measured and clipped.
 
-use candle_core::Tensor;
+use candle_core::{Tensor, Var};
 
-use crate::model::parameters::Parameters;
-use crate::model::step::{GradientGroup, StepError};
+use crate::model::step::StepError;
 use crate::ops::composed::to_host;
 
-/// By a weight's index in [`Parameters::named`].
+/// By the index of what is trained: of a weight in [`Parameters::named`][1], of a matrix in
+/// [`Lora::named`][2].
+///
+/// [1]: crate::model::parameters::Parameters::named
+/// [2]: crate::model::lora::Lora::named
 #[derive(Clone, Debug)]
 pub struct Gradients {
     names: Vec<String>,
@@ -14,9 +17,9 @@ pub struct Gradients {
 }
 
 impl Gradients {
-    /// None yet, of any weight.
-    pub fn new(parameters: &Parameters) -> Self {
-        let names: Vec<String> = parameters.named().into_iter().map(|(name, _)| name).collect();
+    /// None yet, of any weight; `named` are those that are trained.
+    pub fn new(named: &[(String, &Var)]) -> Self {
+        let names: Vec<String> = named.iter().map(|(name, _)| name.clone()).collect();
         Self { tensors: vec![None; names.len()], names }
     }
 
@@ -24,8 +27,8 @@ impl Gradients {
     ///
     /// # Errors
     /// The device's.
-    pub fn add(&mut self, group: GradientGroup) -> Result<(), StepError> {
-        for (index, gradient) in group.gradients {
+    pub fn add(&mut self, gradients: Vec<(usize, Tensor)>) -> Result<(), StepError> {
+        for (index, gradient) in gradients {
             let sum = match self.tensors[index].take() {
                 Some(sum) => (sum + gradient)?,
                 None => gradient,

@@ -2,14 +2,15 @@ use candle_core::Device;
 
 use super::*;
 use crate::model::config::ModelConfig;
+use crate::model::parameters::Parameters;
 
-fn group(parameters: &Parameters, value: f64) -> GradientGroup {
+fn group(parameters: &Parameters, value: f64) -> Vec<(usize, Tensor)> {
     let all = parameters.named().into_iter().enumerate();
     let gradients = all.map(|(index, (_, var))| {
         let ones = var.ones_like().unwrap();
         (index, (ones * value).unwrap().detach())
     });
-    GradientGroup { name: "all".to_owned(), gradients: gradients.collect() }
+    gradients.collect()
 }
 
 fn small() -> Parameters {
@@ -20,7 +21,7 @@ fn small() -> Parameters {
 fn micro_batches_add_up_and_are_clipped_to_the_norm() {
     let parameters = small();
     let elements = parameters.config.parameters() as f64;
-    let mut gradients = Gradients::new(&parameters);
+    let mut gradients = Gradients::new(&parameters.named());
     gradients.add(group(&parameters, 1.0)).unwrap();
     gradients.add(group(&parameters, 2.0)).unwrap();
     let norm = 3.0 * elements.sqrt();
@@ -33,13 +34,13 @@ fn micro_batches_add_up_and_are_clipped_to_the_norm() {
 #[test]
 fn what_is_not_finite_or_not_there_is_named() {
     let parameters = small();
-    let mut gradients = Gradients::new(&parameters);
+    let mut gradients = Gradients::new(&parameters.named());
     let error = gradients.norm().unwrap_err().to_string();
     assert_eq!(error, "model.embed_tokens.weight has no gradient");
     gradients.add(group(&parameters, 1.0)).unwrap();
     let mut one = group(&parameters, f64::NAN);
-    one.gradients.truncate(3);
-    one.gradients.drain(..2);
+    one.truncate(3);
+    one.drain(..2);
     gradients.add(one).unwrap();
     let error = gradients.clip(1.0).unwrap_err().to_string();
     assert!(error.contains("model.layers.0.self_attn.q_proj.weight is not finite"), "{error}");

@@ -72,13 +72,13 @@ fn run(
     batch: &Batch,
     settings: &StepSettings,
 ) -> (TargetLogprobs, Gradients) {
-    let mut gradients = Gradients::new(parameters);
+    let mut gradients = Gradients::new(&parameters.named());
     let targets = forward_backward(
         parameters,
         batch,
         settings,
         &mut |targets| Ok(derivatives(targets.logprobs.len())),
-        &mut |group| gradients.add(group).unwrap(),
+        &mut |group| gradients.add(group.gradients).unwrap(),
     );
     (targets.unwrap(), gradients)
 }

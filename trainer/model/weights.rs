@@ -48,6 +48,14 @@ fn open(dir: &Path, config: &ModelConfig) -> Result<TensorSet, Defects> {
 }
 
 impl Parameters {
+    /// Everything that can be known of the weights before memory is taken.
+    ///
+    /// # Errors
+    /// Names, shapes, dtypes, sizes, overlaps.
+    pub fn check(dir: &Path, config: &ModelConfig) -> Result<(), Defects> {
+        open(dir, config).map(drop)
+    }
+
     /// See [`crate::policy::Policy::load`].
     ///
     /// # Errors

@@ -3,12 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Tensor};
+use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Tensor, Var};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
 use crate::model::gradients::Gradients;
-use crate::model::parameters::Parameters;
 use crate::model::step::StepError;
 use crate::ops::composed::to_host;
 
@@ -54,10 +53,12 @@ struct WeightState {
 }
 
 impl AdamW {
+    /// Of the weights in `named`, which every step is given in the same order.
+    ///
     /// # Errors
     /// The device's.
-    pub fn new(parameters: &Parameters, settings: AdamWSettings) -> Result<Self> {
-        let weights = parameters.named().into_iter().map(|(name, var)| {
+    pub fn new(named: &[(String, &Var)], settings: AdamWSettings) -> Result<Self> {
+        let weights = named.iter().map(|(name, var)| {
             let is_master = var.dtype() == DType::F32 && var.device().is_cpu();
             let master = (!is_master).then(|| {
                 let host = var.as_detached_tensor().to_device(&Device::Cpu)?;
@@ -65,7 +66,7 @@ impl AdamW {
             });
             let (decays, zeros) = (var.rank() > 1, vec![0.0; var.elem_count()]);
             Ok(WeightState {
-                name,
+                name: name.clone(),
                 decays,
                 m: zeros.clone(),
                 v: zeros,
@@ -81,14 +82,14 @@ impl AdamW {
     /// A weight without a gradient, before any is changed; the device's.
     pub fn step(
         &mut self,
-        parameters: &Parameters,
+        named: &[(String, &Var)],
         gradients: &Gradients,
         lr: f64,
     ) -> std::result::Result<(), StepError> {
         let gradients = gradients.all()?;
         self.step += 1;
         let rates = Rates::new(self.settings, self.step, lr);
-        let named = parameters.named().into_iter().zip(gradients);
+        let named = named.iter().zip(gradients);
         for (state, ((_, var), gradient)) in self.weights.iter_mut().zip(named) {
             let gradient = to_host(gradient)?;
             let decay = if state.decays { rates.decay } else { 1.0 };

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::config::ModelConfig;
-use crate::model::step::GradientGroup;
+use crate::model::parameters::Parameters;
 
 fn config() -> ModelConfig {
     ModelConfig { hidden_size: 12, intermediate_size: 20, ..ModelConfig::small(17, 0) }
@@ -15,14 +15,13 @@ fn random(seed: u64) -> Parameters {
 
 /// Some for every weight, other ones in each step.
 fn gradients(parameters: &Parameters, step: usize) -> Gradients {
-    let mut gradients = Gradients::new(parameters);
+    let mut gradients = Gradients::new(&parameters.named());
     let all = parameters.named().into_iter().enumerate().map(|(index, (_, var))| {
         let value = |i: usize| (((i * 31 + index * 7 + step * 13) % 101) as f32 - 50.0) / 40.0;
         let values: Vec<f32> = (0..var.elem_count()).map(value).collect();
         (index, Tensor::from_vec(values, var.shape(), &Device::Cpu).unwrap())
     });
-    let group = GradientGroup { name: "all".to_owned(), gradients: all.collect() };
-    gradients.add(group).unwrap();
+    gradients.add(all.collect()).unwrap();
     gradients
 }
 
@@ -55,9 +54,9 @@ proptest! {
         let parameters = random(3);
         let before = host(&parameters);
         let steps: Vec<Gradients> = (0..4).map(|step| gradients(&parameters, step)).collect();
-        let mut adamw = AdamW::new(&parameters, settings).unwrap();
+        let mut adamw = AdamW::new(&parameters.named(), settings).unwrap();
         for gradients in &steps {
-            adamw.step(&parameters, gradients, lr).unwrap();
+            adamw.step(&parameters.named(), gradients, lr).unwrap();
         }
         let steps: Vec<Vec<Vec<f32>>> = steps
             .iter()
@@ -80,19 +79,19 @@ proptest! {
 #[test]
 fn a_restored_optimizer_goes_on_bit_for_bit() {
     let (parameters, resumed) = (random(5), random(6));
-    let mut adamw = AdamW::new(&parameters, AdamWSettings::default()).unwrap();
+    let mut adamw = AdamW::new(&parameters.named(), AdamWSettings::default()).unwrap();
     for step in 0..3 {
-        adamw.step(&parameters, &gradients(&parameters, step), 1e-2).unwrap();
+        adamw.step(&parameters.named(), &gradients(&parameters, step), 1e-2).unwrap();
     }
     for ((_, to), (_, from)) in resumed.named().into_iter().zip(parameters.named()) {
         to.set(from).unwrap();
     }
-    let mut restored = AdamW::new(&resumed, AdamWSettings::default()).unwrap();
+    let mut restored = AdamW::new(&resumed.named(), AdamWSettings::default()).unwrap();
     restored.restore(&adamw.state().unwrap()).unwrap();
     assert_eq!(restored.steps(), 3);
     for step in 3..5 {
-        adamw.step(&parameters, &gradients(&parameters, step), 1e-2).unwrap();
-        restored.step(&resumed, &gradients(&parameters, step), 1e-2).unwrap();
+        adamw.step(&parameters.named(), &gradients(&parameters, step), 1e-2).unwrap();
+        restored.step(&resumed.named(), &gradients(&parameters, step), 1e-2).unwrap();
     }
     assert_eq!(host(&parameters), host(&resumed));
 }
@@ -100,8 +99,8 @@ fn a_restored_optimizer_goes_on_bit_for_bit() {
 #[test]
 fn a_state_of_another_model_is_refused_and_nothing_changes() {
     let parameters = random(5);
-    let mut adamw = AdamW::new(&parameters, AdamWSettings::default()).unwrap();
-    adamw.step(&parameters, &gradients(&parameters, 0), 1e-2).unwrap();
+    let mut adamw = AdamW::new(&parameters.named(), AdamWSettings::default()).unwrap();
+    adamw.step(&parameters.named(), &gradients(&parameters, 0), 1e-2).unwrap();
     let mut state = adamw.state().unwrap();
     state.insert("step".to_owned(), Tensor::new(&[9_i64], &Device::Cpu).unwrap());
     let moment = "model.layers.1.self_attn.q_norm.weight.v";
@@ -119,10 +118,10 @@ fn weights_of_less_precision_keep_a_master_that_small_steps_add_up_in() {
     let mut parameters = random(5);
     parameters.norm =
         Var::from_tensor(&Tensor::ones(12, DType::BF16, &Device::Cpu).unwrap()).unwrap();
-    let mut adamw = AdamW::new(&parameters, AdamWSettings::default()).unwrap();
+    let mut adamw = AdamW::new(&parameters.named(), AdamWSettings::default()).unwrap();
     // Adam's first steps are of about the learning rate; bf16 has 256 steps between 1 and 2.
     for _ in 0..8 {
-        adamw.step(&parameters, &gradients(&parameters, 1), 1e-3).unwrap();
+        adamw.step(&parameters.named(), &gradients(&parameters, 1), 1e-3).unwrap();
     }
     let moved = to_host(&parameters.norm).unwrap().iter().filter(|&&x| x != 1.0).count();
     assert!(moved > 0);
@@ -133,11 +132,11 @@ fn weights_of_less_precision_keep_a_master_that_small_steps_add_up_in() {
 fn a_missing_gradient_stops_the_step_before_any_weight_changes() {
     let parameters = random(5);
     let before = host(&parameters);
-    let mut some = Gradients::new(&parameters);
+    let mut some = Gradients::new(&parameters.named());
     let gradient = parameters.embed.zeros_like().unwrap();
-    some.add(GradientGroup { name: "one".to_owned(), gradients: vec![(0, gradient)] }).unwrap();
-    let mut adamw = AdamW::new(&parameters, AdamWSettings::default()).unwrap();
-    let error = adamw.step(&parameters, &some, 1.0).unwrap_err().to_string();
+    some.add(vec![(0, gradient)]).unwrap();
+    let mut adamw = AdamW::new(&parameters.named(), AdamWSettings::default()).unwrap();
+    let error = adamw.step(&parameters.named(), &some, 1.0).unwrap_err().to_string();
     assert_eq!(error, "model.layers.0.input_layernorm.weight has no gradient");
     assert_eq!((host(&parameters), adamw.steps()), (before, 0));
 }
