@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use orcapack_actors::model::settings::{EndpointKind, Price, Sampling};
+use orcapack_actors::model::settings::{EndpointKind, Mistakes, Price, Sampling};
 use orcapack_tasks::near::nearest;
 use orcapack_tasks::toml_section::Section;
 use serde::ser::SerializeMap as _;
@@ -39,6 +39,8 @@ pub struct ModelConfig {
     pub price: Option<Price>,
     /// Of `replay`: a run directory. Absolute once loaded.
     pub run: Option<PathBuf>,
+    /// Of `solution`, whose seed is in `sampling`.
+    pub mistakes: Mistakes,
 }
 
 /// Where the key of an account is found.
@@ -63,14 +65,19 @@ fn facts(kind: EndpointKind) -> KindFacts {
         EndpointKind::Anthropic => ("https://api.anthropic.com/v1", Some("ANTHROPIC_API_KEY")),
         EndpointKind::Vllm => ("http://127.0.0.1:8000/v1", None),
         EndpointKind::Sglang => ("http://127.0.0.1:30000/v1", None),
-        EndpointKind::Replay | EndpointKind::Literal => ("", None),
+        EndpointKind::Replay | EndpointKind::Literal | EndpointKind::Solution => ("", None),
     };
     KindFacts { url, key_variable }
 }
 
 /// Whether the kind speaks HTTP to a server.
 pub fn is_served(kind: EndpointKind) -> bool {
-    !matches!(kind, EndpointKind::Replay | EndpointKind::Literal)
+    !matches!(kind, EndpointKind::Replay) && is_model(kind)
+}
+
+/// Whether there is, or was, a model behind it.
+fn is_model(kind: EndpointKind) -> bool {
+    !matches!(kind, EndpointKind::Literal | EndpointKind::Solution)
 }
 
 impl ModelConfig {
@@ -88,6 +95,7 @@ impl ModelConfig {
             in_flight_max: IN_FLIGHT_MAX,
             price: None,
             run: None,
+            mistakes: Mistakes::default(),
         }
     }
 
@@ -118,6 +126,7 @@ impl ModelConfig {
         };
         Some(match base.kind {
             EndpointKind::Literal => base,
+            EndpointKind::Solution => Self::read_solution(section, base),
             EndpointKind::Replay => Self::read_replay(section, base),
             kind => Self::read_served(section, base, kind),
         })
@@ -156,7 +165,18 @@ impl ModelConfig {
             in_flight_max: in_flight(section, base.in_flight_max),
             price: price(section, base.price),
             run: None,
+            mistakes: base.mistakes,
         }
+    }
+
+    fn read_solution(section: &Section<'_>, base: Self) -> Self {
+        let Mistakes { share, known_bad } = base.mistakes;
+        let mistakes = Mistakes {
+            share: section.f64_or("mistakes", share, 0.0..=1.0),
+            known_bad: section.opt_string("known_bad").or(known_bad),
+        };
+        let seed = section.opt_u64("seed", 0..=i64::MAX as u64).or(base.sampling.seed);
+        Self { sampling: Sampling { seed, ..base.sampling }, mistakes, ..base }
     }
 
     fn read_replay(section: &Section<'_>, base: Self) -> Self {
@@ -183,6 +203,7 @@ pub fn parse_short(text: &str) -> Result<(EndpointKind, &'static str, &str), Str
     let known = names.iter().find(|(name, _)| *name == kind).map(|(_, kind)| *kind);
     match known {
         Some(EndpointKind::Literal) => Err(format!("`{text}`, which cannot plan")),
+        Some(EndpointKind::Solution) => Err(format!("`{text}`, which cannot run commands")),
         Some(_) if rest.is_empty() => Err(format!("`{text}`")),
         Some(EndpointKind::Replay) => Ok((EndpointKind::Replay, "run", rest)),
         Some(kind) => Ok((kind, "model", rest)),
@@ -303,7 +324,12 @@ impl Serialize for ModelConfig {
             map.serialize_entry("tries_max", &self.tries_max)?;
         }
         entry(&mut map, "run", self.run.as_ref())?;
-        if self.kind != EndpointKind::Literal {
+        if self.kind == EndpointKind::Solution {
+            map.serialize_entry("mistakes", &self.mistakes.share)?;
+            entry(&mut map, "known_bad", self.mistakes.known_bad.as_ref())?;
+            entry(&mut map, "seed", self.sampling.seed.as_ref())?;
+        }
+        if is_model(self.kind) {
             map.serialize_entry("in_flight_max", &self.in_flight_max)?;
         }
         entry(&mut map, "extra", Some(&self.extra).filter(|extra| !extra.is_empty()))?;

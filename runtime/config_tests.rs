@@ -1,6 +1,6 @@
 use clap::Parser as _;
-use orcapack_actors::model::settings::{EndpointKind, Price, Sampling};
-use orcapack_actors::team::settings::Mode;
+use orcapack_actors::model::settings::{EndpointKind, Mistakes, Price, Sampling};
+use orcapack_actors::team::settings::{Mode, Prompts};
 use orcapack_tasks::FailureClass;
 use proptest::prelude::*;
 use serde_json::json;
@@ -250,6 +250,7 @@ fn defaults_are_the_documented_ones() {
 
     [team]
     mode = "stateful"
+    prompts = "standard"
     orchestrator_turns_max = 50
     orchestrator_answer_tokens_max = 4096
     subagent_answer_tokens_max = 4096
@@ -295,7 +296,13 @@ fn resume_starts_from_the_configuration_of_the_run() {
 fn any_model() -> impl Strategy<Value = ModelConfig> {
     let number = || proptest::option::of(0.0_f64..1.0);
     let parts = (
-        (0_usize..6, "[!-~]{1,12}", "[a-z]{1,9}", 0_usize..3, proptest::bool::ANY),
+        (
+            0..EndpointKind::NAMES.len(),
+            "[!-~]{1,12}",
+            "[a-z]{1,9}",
+            0_usize..3,
+            proptest::bool::ANY,
+        ),
         (number(), number(), proptest::option::of(0..=i64::MAX as u64)),
         (1_u64..4000, 1_u32..1000, 1_usize..1000, number()),
         (0_usize..4, "[ -~]{0,9}", -5_i64..5),
@@ -312,6 +319,11 @@ fn any_model() -> impl Strategy<Value = ModelConfig> {
             in_flight_max: if served || replay { bounds.2 } else { plain.in_flight_max },
             ..plain
         };
+        if kind == EndpointKind::Solution {
+            let share = sampling.0.unwrap_or(1.0);
+            model.mistakes = Mistakes { share, known_bad: sampling.1.map(|_| names.2.clone()) };
+            model.sampling.seed = sampling.2;
+        }
         if served {
             model.model = names.1;
             model.url = if names.4 { format!("http://{}/v1", names.2) } else { model.url };
@@ -380,6 +392,7 @@ fn any_config() -> impl Strategy<Value = EvalConfig> {
         config.team.roles.coder = team.0;
         config.team.settings.tokens_max = team.1;
         config.team.settings.mode = if team.2 { Mode::Stateless } else { Mode::Stateful };
+        config.team.settings.prompts = Prompts::NAMES[usize::from(team.2)].1;
         config.team.settings.time_reserve = team.3;
         config
     })

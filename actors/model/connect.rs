@@ -11,6 +11,7 @@ use crate::model::openai::OpenAi;
 use crate::model::replay::Replay;
 use crate::model::settings::{EndpointKind, EndpointSettings};
 use crate::model::sglang::Sglang;
+use crate::model::solution::Solution;
 use crate::model::vllm::Vllm;
 use crate::model::{Model, ModelError};
 
@@ -37,5 +38,6 @@ pub fn connect(settings: &EndpointSettings) -> Result<Arc<dyn Model>, Defects> {
             Arc::new(Replay::open(settings.run.as_deref().unwrap_or(Path::new("")))?)
         }
         EndpointKind::Literal => Arc::new(Literal),
+        EndpointKind::Solution => Arc::new(Solution::new(settings)),
     })
 }

@@ -114,6 +114,7 @@ fn request(agent: u32) -> Request {
         max_tokens: 100,
         instruction: "do it".into(),
         policy_version: 0,
+        scripts: None,
     }
 }
 
@@ -131,6 +132,7 @@ pub(crate) fn settings(name: &str, kind: EndpointKind) -> EndpointSettings {
         in_flight_max: 8,
         price: Some(Price { input: 3.0, cached_input: 0.3, output: 15.0 }),
         run: None,
+        mistakes: Default::default(),
     }
 }
 

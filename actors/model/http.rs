@@ -317,6 +317,7 @@ mod tests {
             in_flight_max: 1,
             price: None,
             run: None,
+            mistakes: Default::default(),
         }
     }
 

@@ -20,8 +20,10 @@ pub mod price;
 pub mod recorded;
 pub mod replay;
 mod sampling;
+pub mod scripts;
 pub mod settings;
 pub mod sglang;
+pub mod solution;
 mod token_prompt;
 mod token_trace;
 pub mod vllm;
@@ -32,6 +34,8 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
+
+use crate::model::scripts::Scripts;
 
 /// Something that answers. Shared by all rollouts of a node.
 pub trait Model: Send + Sync + 'static {
@@ -59,6 +63,8 @@ pub struct Request {
     pub instruction: Arc<str>,
     /// Of the policy that answers, where it changes under way; salts prefix caches.
     pub policy_version: u64,
+    /// Of the step that is worked on; for a demonstrator alone, `None` for all others.
+    pub scripts: Option<Arc<Scripts>>,
 }
 
 /// Which call it is: the same in every run of the same plan, and unique in one.

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::team::role::Role;
+
 /// One endpoint, as it is configured. Only the kinds that speak HTTP use `url`, `api_key`,
 /// `sampling` and `extra`.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +33,8 @@ pub struct EndpointSettings {
     pub price: Option<Price>,
     /// The run directory that `replay` answers from.
     pub run: Option<PathBuf>,
+    /// Of `solution`.
+    pub mistakes: Mistakes,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,6 +51,8 @@ pub enum EndpointKind {
     Replay,
     /// Runs the commands that it finds in its instruction, and reports their output. No model.
     Literal,
+    /// Has a coder run the task's own solution, then finishes. No model.
+    Solution,
 }
 
 /// How to sample; what is `None` is left to the endpoint.
@@ -56,6 +62,15 @@ pub struct Sampling {
     pub top_p: Option<f64>,
     /// Mixed with each call's key, so that samples of one task differ and runs repeat.
     pub seed: Option<u64>,
+}
+
+/// On which rollouts a demonstrator delegates a known-bad solution instead of the solution.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Mistakes {
+    /// Of all rollouts, 0 to 1; which they are follows from the seed.
+    pub share: f64,
+    /// The name of the known-bad solution; `None`: one of the task's, drawn too.
+    pub known_bad: Option<String>,
 }
 
 /// US dollars for a million tokens.
@@ -89,13 +104,14 @@ impl fmt::Debug for Secret {
 }
 
 impl EndpointKind {
-    pub const NAMES: [(&str, Self); 6] = [
+    pub const NAMES: [(&str, Self); 7] = [
         ("openai", Self::OpenAi),
         ("vllm", Self::Vllm),
         ("sglang", Self::Sglang),
         ("anthropic", Self::Anthropic),
         ("replay", Self::Replay),
         ("literal", Self::Literal),
+        ("solution", Self::Solution),
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -106,6 +122,21 @@ impl EndpointKind {
             Self::Anthropic => "anthropic",
             Self::Replay => "replay",
             Self::Literal => "literal",
+            Self::Solution => "solution",
         }
+    }
+
+    /// What an agent of this role must be able to do and the kind cannot; `None` where it can.
+    pub fn lacks(self, role: Role) -> Option<&'static str> {
+        match (self, role) {
+            (Self::Literal, Role::Orchestrator) => Some("a model that can plan"),
+            (Self::Solution, Role::Explorer | Role::Coder) => Some("a model that can run commands"),
+            _ => None,
+        }
+    }
+
+    /// Whether requests carry the task's own scripts.
+    pub fn demonstrates(self) -> bool {
+        self == Self::Solution
     }
 }

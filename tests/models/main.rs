@@ -38,6 +38,7 @@ fn settings(kind: EndpointKind, url: &str) -> EndpointSettings {
         in_flight_max: 8,
         price: None,
         run: None,
+        mistakes: Default::default(),
     }
 }
 
@@ -56,6 +57,7 @@ fn request(turn: u32, texts: &[&str]) -> Request {
         max_tokens: 64,
         instruction: "".into(),
         policy_version: 5,
+        scripts: None,
     }
 }
 
