@@ -123,9 +123,11 @@ pub async fn run(
 
 /// The archive of a task's files.
 pub(crate) fn task_files(tree: &FileTree) -> Result<Vec<u8>, SandboxError> {
-    archive::of_tree(tree).map_err(|error| {
-        SandboxError::new(FailureClass::Internal, format!("cannot read the task's files: {error}"))
-    })
+    archive::of_tree(tree).map_err(|error| unreadable(&error))
+}
+
+pub(crate) fn unreadable(error: &std::io::Error) -> SandboxError {
+    SandboxError::new(FailureClass::Internal, format!("cannot read the task's files: {error}"))
 }
 
 impl fmt::Display for Solver {
@@ -145,6 +147,8 @@ fn lacks(trial: &TrialKind) -> SandboxError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
@@ -161,7 +165,9 @@ mod tests {
             (AgentEnd::Refused { message: message() }, Some(AgentFailure::Refused)),
         ];
         for (end, failure) in table {
-            let run = AgentRun::Team(Box::new(TeamRun { record: Vec::new(), end: end.clone() }));
+            let (settings, record, end) = (Arc::default(), Vec::new(), end);
+            let run = TeamRun { settings, record, end: end.clone() };
+            let run = AgentRun::Team(Box::new(run));
             assert_eq!(run.failure(), failure, "{end:?}");
             assert_eq!(run.note().is_some(), !matches!(end, AgentEnd::Finished { .. }), "{end:?}");
         }

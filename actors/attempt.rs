@@ -18,6 +18,7 @@ use crate::agent::{self, AgentRun, Solver};
 use crate::clock::now;
 use crate::environment::Environment;
 use crate::model::CallKey;
+use crate::model::scripts::Scripts;
 use crate::phase::{Board, Phase, PhaseClock, PhaseTimes};
 use crate::pool::Pool;
 use crate::rollout::Team;
@@ -249,7 +250,7 @@ impl Attempt<'_> {
         let time_limit = self.scaled(time_limit);
         let run = match &self.assignment.agent {
             Solver::Trial(trial) => agent::run(trial, task, step, environment, time_limit).await?,
-            Solver::Team => self.delegate(step, environment, started, time_limit).await?,
+            Solver::Team => self.delegate(task, step, environment, started, time_limit).await?,
         };
         Ok((started, run))
     }
@@ -257,6 +258,7 @@ impl Attempt<'_> {
     /// Lets the team solve a step.
     async fn delegate(
         &mut self,
+        task: &Task,
         step: &Step,
         environment: &Environment,
         started: SystemTime,
@@ -268,8 +270,10 @@ impl Attempt<'_> {
         self.clock.enter(Phase::Model, now());
         let began = now();
         let (workbench, user) = (environment.workbench(), step.agent.user.clone());
-        let limits = self.limits(&self.assignment.task.environment);
-        let Worked { run, lost } = self.team.solve(assigned, workbench, user, limits).await?;
+        let limits = self.limits(&task.environment);
+        let scripts = self.scripts(task, step)?;
+        let solving = self.team.solve(assigned, workbench, user, limits, scripts);
+        let Worked { run, lost } = solving.await?;
         let exec = began.elapsed().saturating_sub(figures::waiting(&run.record));
         self.clock.shift(Phase::Model, Phase::Exec, exec, now());
         match lost {
@@ -279,6 +283,16 @@ impl Attempt<'_> {
                 Err(error)
             }
         }
+    }
+
+    /// The task's own, where the team has a demonstrator; nobody else is to know them.
+    fn scripts(&self, task: &Task, step: &Step) -> Result<Option<Arc<Scripts>>, SandboxError> {
+        let orchestrator = self.context.team.as_ref().map(|team| &team.models.orchestrator);
+        if !orchestrator.is_some_and(|endpoint| endpoint.settings().kind.demonstrates()) {
+            return Ok(None);
+        }
+        let scripts = Scripts::of(task, step).map_err(|error| agent::unreadable(&error))?;
+        Ok(Some(Arc::new(scripts)))
     }
 
     async fn verify(

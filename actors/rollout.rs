@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use crate::alarm::Alarm;
 use crate::attempt::{self, Assignment, AttemptReport, Context};
 use crate::environment::Workbench;
+use crate::model::scripts::Scripts;
 use crate::rollout_supervisor::SupervisorMessage;
 use crate::sandbox::{Limits, SandboxError};
 use crate::team::protocol::Assigned;
@@ -134,9 +135,10 @@ impl Team {
         workbench: Workbench,
         user: Option<String>,
         limits: Limits,
+        scripts: Option<Arc<Scripts>>,
     ) -> Result<Worked, SandboxError> {
         let (reply, worked) = oneshot::channel();
-        let work = Work { assigned, workbench, user, limits, reply };
+        let work = Work { assigned, workbench, user, limits, scripts, reply };
         let _ = self.0.cast(RolloutMessage::Solve(Box::new(work)));
         let gone = |_| SandboxError::new(FailureClass::Internal, "the node has no team of models");
         worked.await.map_err(gone)

@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use orcapack_actors::model::settings::{EndpointKind, PolicySettings, Price, Sampling};
+use orcapack_actors::model::settings::{EndpointKind, Mistakes, PolicySettings, Price, Sampling};
 use orcapack_tasks::near::nearest;
 use orcapack_tasks::toml_section::Section;
 use serde::ser::SerializeMap as _;
@@ -43,6 +43,8 @@ pub struct ModelConfig {
     pub run: Option<PathBuf>,
     /// Of `embedded`. Its path is absolute once loaded.
     pub policy: Option<PolicySettings>,
+    /// Of `solution`, whose seed is in `sampling`.
+    pub mistakes: Mistakes,
 }
 
 /// Where the key of an account is found.
@@ -67,14 +69,22 @@ fn facts(kind: EndpointKind) -> KindFacts {
         EndpointKind::Anthropic => ("https://api.anthropic.com/v1", Some("ANTHROPIC_API_KEY")),
         EndpointKind::Vllm => ("http://127.0.0.1:8000/v1", None),
         EndpointKind::Sglang => ("http://127.0.0.1:30000/v1", None),
-        EndpointKind::Replay | EndpointKind::Literal | EndpointKind::Embedded => ("", None),
+        EndpointKind::Replay
+        | EndpointKind::Literal
+        | EndpointKind::Solution
+        | EndpointKind::Embedded => ("", None),
     };
     KindFacts { url, key_variable }
 }
 
 /// Whether the kind speaks HTTP to a server.
 pub fn is_served(kind: EndpointKind) -> bool {
-    !matches!(kind, EndpointKind::Replay | EndpointKind::Literal | EndpointKind::Embedded)
+    !matches!(kind, EndpointKind::Replay | EndpointKind::Embedded) && is_model(kind)
+}
+
+/// Whether there is, or was, a model behind it.
+fn is_model(kind: EndpointKind) -> bool {
+    !matches!(kind, EndpointKind::Literal | EndpointKind::Solution)
 }
 
 impl ModelConfig {
@@ -93,6 +103,7 @@ impl ModelConfig {
             price: None,
             run: None,
             policy: None,
+            mistakes: Mistakes::default(),
         }
     }
 
@@ -123,6 +134,7 @@ impl ModelConfig {
         };
         Some(match base.kind {
             EndpointKind::Literal => base,
+            EndpointKind::Solution => Self::read_solution(section, base),
             EndpointKind::Replay => Self::read_replay(section, base),
             EndpointKind::Embedded => Self::read_embedded(section, base),
             kind => Self::read_served(section, base, kind),
@@ -148,6 +160,7 @@ impl ModelConfig {
             price: price(section, base.price),
             run: None,
             policy: None,
+            mistakes: base.mistakes,
         }
     }
 
@@ -168,6 +181,16 @@ impl ModelConfig {
             policy: Some(policy),
             ..base
         }
+    }
+
+    fn read_solution(section: &Section<'_>, base: Self) -> Self {
+        let Mistakes { share, known_bad } = base.mistakes;
+        let mistakes = Mistakes {
+            share: section.f64_or("mistakes", share, 0.0..=1.0),
+            known_bad: section.opt_string("known_bad").or(known_bad),
+        };
+        let seed = section.opt_u64("seed", 0..=i64::MAX as u64).or(base.sampling.seed);
+        Self { sampling: Sampling { seed, ..base.sampling }, mistakes, ..base }
     }
 
     fn read_replay(section: &Section<'_>, base: Self) -> Self {
@@ -195,6 +218,7 @@ pub fn parse_short(text: &str) -> Result<(EndpointKind, &'static str, &str), Str
     let known = names.iter().find(|(name, _)| *name == kind).map(|(_, kind)| *kind);
     match known {
         Some(EndpointKind::Literal) => Err(format!("`{text}`, which cannot plan")),
+        Some(EndpointKind::Solution) => Err(format!("`{text}`, which cannot run commands")),
         Some(_) if rest.is_empty() => Err(format!("`{text}`")),
         Some(EndpointKind::Replay) => Ok((EndpointKind::Replay, "run", rest)),
         Some(EndpointKind::Embedded) => Ok((EndpointKind::Embedded, "checkpoint", rest)),
@@ -342,7 +366,12 @@ impl Serialize for ModelConfig {
             map.serialize_entry("tries_max", &self.tries_max)?;
         }
         entry(&mut map, "run", self.run.as_ref())?;
-        if self.kind != EndpointKind::Literal {
+        if self.kind == EndpointKind::Solution {
+            map.serialize_entry("mistakes", &self.mistakes.share)?;
+            entry(&mut map, "known_bad", self.mistakes.known_bad.as_ref())?;
+            entry(&mut map, "seed", self.sampling.seed.as_ref())?;
+        }
+        if is_model(self.kind) {
             map.serialize_entry("in_flight_max", &self.in_flight_max)?;
         }
         entry(&mut map, "extra", Some(&self.extra).filter(|extra| !extra.is_empty()))?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use orcapack_actors::model::models::EndpointNames;
 use orcapack_actors::team::role::Role;
-use orcapack_actors::team::settings::{Mode, TeamSettings};
+use orcapack_actors::team::settings::{Mode, Prompts, TeamSettings};
 use orcapack_tasks::toml_section::Section;
 use serde::{Serialize, Serializer};
 
@@ -54,6 +54,7 @@ fn read_settings(section: &Section<'_>, base: TeamSettings) -> TeamSettings {
     };
     TeamSettings {
         mode: section.one_of_or("mode", base.mode, &Mode::NAMES),
+        prompts: section.one_of_or("prompts", base.prompts, &Prompts::NAMES),
         orchestrator_turns_max: small("orchestrator_turns_max", base.orchestrator_turns_max, 1000),
         orchestrator_answer_tokens_max: small(
             "orchestrator_answer_tokens_max",
@@ -91,6 +92,7 @@ impl Serialize for TeamConfig {
         let settings = &self.settings;
         Keys {
             mode: settings.mode.as_str(),
+            prompts: settings.prompts.as_str(),
             orchestrator_turns_max: settings.orchestrator_turns_max,
             orchestrator_answer_tokens_max: settings.orchestrator_answer_tokens_max,
             subagent_answer_tokens_max: settings.subagent_answer_tokens_max,
@@ -111,6 +113,7 @@ impl Serialize for TeamConfig {
 #[derive(Serialize)]
 struct Keys<'a> {
     mode: &'static str,
+    prompts: &'static str,
     orchestrator_turns_max: u32,
     orchestrator_answer_tokens_max: u32,
     subagent_answer_tokens_max: u32,

@@ -1,8 +1,8 @@
 use clap::Parser as _;
 use orcapack_actors::model::settings::{
-    EndpointKind, EngineBounds, PolicySettings, Price, Sampling,
+    EndpointKind, EngineBounds, Mistakes, PolicySettings, Price, Sampling,
 };
-use orcapack_actors::team::settings::Mode;
+use orcapack_actors::team::settings::{Mode, Prompts};
 use orcapack_tasks::FailureClass;
 use proptest::prelude::*;
 use serde_json::json;
@@ -252,6 +252,7 @@ fn defaults_are_the_documented_ones() {
 
     [team]
     mode = "stateful"
+    prompts = "standard"
     orchestrator_turns_max = 50
     orchestrator_answer_tokens_max = 4096
     subagent_answer_tokens_max = 4096
@@ -322,6 +323,11 @@ fn any_model() -> impl Strategy<Value = ModelConfig> {
             in_flight_max: if asked { bounds.2 } else { plain.in_flight_max },
             ..plain
         };
+        if kind == EndpointKind::Solution {
+            let share = sampling.0.unwrap_or(1.0);
+            model.mistakes = Mistakes { share, known_bad: sampling.1.map(|_| names.2.clone()) };
+            model.sampling.seed = sampling.2;
+        }
         if served {
             model.model = names.1;
             model.url = if names.4 { format!("http://{}/v1", names.2) } else { model.url };
@@ -405,6 +411,7 @@ fn any_config() -> impl Strategy<Value = EvalConfig> {
         config.team.roles.coder = team.0;
         config.team.settings.tokens_max = team.1;
         config.team.settings.mode = if team.2 { Mode::Stateless } else { Mode::Stateful };
+        config.team.settings.prompts = Prompts::NAMES[usize::from(team.2)].1;
         config.team.settings.time_reserve = team.3;
         config
     })

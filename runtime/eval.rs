@@ -54,10 +54,13 @@ fn rollouts(plan: &Plan) -> Result<Vec<Rollout>, Failure> {
     let tasks: Vec<Arc<Task>> = plan.set.tasks.iter().cloned().map(Arc::new).collect();
     let lacking: Vec<Defect> = tasks
         .iter()
-        .filter(|task| solver(kind, task, 0).is_none())
-        .map(|task| {
-            let expected = format!("a task that agent `{}` has a script for", kind.as_str());
-            Defect::new(&task.source, expected, "none")
+        .filter_map(|task| {
+            let script = || format!("a task that agent `{}` has a script for", kind.as_str());
+            let expected = match solver(kind, task, 0) {
+                None => script(),
+                Some(_) => plan.team.as_ref()?.lacking(task)?,
+            };
+            Some(Defect::new(&task.source, expected, "none"))
         })
         .collect();
     Defects(lacking).into_result(())?;

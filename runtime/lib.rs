@@ -36,6 +36,7 @@ mod files;
 pub mod fleet;
 pub mod fleet_node;
 pub mod gc;
+pub mod generate_command;
 pub mod host;
 pub mod join_command;
 pub mod ledger;

@@ -151,7 +151,7 @@ fn plan(
         prefill_tokens_max: PREFILL_TOKENS_MAX,
         threads: bounds
             .threads
-            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+            .unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)),
     };
     let kept_bytes = kept_tokens_max as u64 * token_bytes;
     let size = Size { parameters: config.parameters(), weights_bytes, kept_bytes };

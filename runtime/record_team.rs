@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
+use orcapack_actors::model::Message;
 use orcapack_actors::model::recorded::{self, Place as AnswerPlace};
 use orcapack_actors::team::calls::Calls;
 use orcapack_actors::team::figures;
@@ -15,6 +16,7 @@ use orcapack_actors::team::record::{
     AgentFigures, AgentId, Brief, Entry, Event, Observation, TeamRun,
 };
 use orcapack_actors::team::role::Role;
+use orcapack_actors::team::sent::{self, Sent};
 use orcapack_tasks::trajectory::{
     Agent, Extra, Observation as Observed, ObservationResult, Source, Step, SubagentRef, ToolCall,
     Trajectory,
@@ -39,11 +41,13 @@ pub fn append(root: &mut Trajectory, instruction: &str, run: &TeamRun, place: Pl
     let figures = figures::agents(&run.record);
     let ids = figures.iter().filter(|agent| agent.agent != AgentId::ORCHESTRATOR);
     let ids: BTreeSet<AgentId> = ids.map(|agent| agent.agent).collect();
-    let mut writer = Writer { place, ids, turns: BTreeMap::new() };
+    let mut writer = Writer { place, ids, turns: BTreeMap::new(), sent: BTreeMap::new() };
     if figures.is_empty() {
         root.append(Step::new(Source::User, timestamp(place.started), instruction));
     }
     for agent in &figures {
+        let sent = sent::of_agent(run, agent.agent, agent.role).into_iter();
+        writer.sent = sent.map(|sent| (sent.turn, sent)).collect();
         let own = run.record.iter().filter(|entry| entry.agent == agent.agent);
         if agent.agent == AgentId::ORCHESTRATOR {
             root.agent.model_name = named(agent).or(root.agent.model_name.take());
@@ -63,6 +67,8 @@ struct Writer {
     ids: BTreeSet<AgentId>,
     /// Where the answer to each turn stands in its trajectory.
     turns: BTreeMap<(AgentId, u32), usize>,
+    /// What was asked in each turn of the agent whose entries are written.
+    sent: BTreeMap<u32, Sent>,
 }
 
 impl Writer {
@@ -101,7 +107,10 @@ impl Writer {
             }
             Event::Answered { turn, answer, call } => {
                 let place = AnswerPlace { step: self.place.step, turn: *turn };
-                let step = recorded::to_step(answer, place, call.cost_usd, at);
+                let mut step = recorded::to_step(answer, place, call.cost_usd, at);
+                if let Some(sent) = self.sent.get(turn) {
+                    step.extra.get_or_insert_default().insert("prompt".to_owned(), prompt(sent));
+                }
                 let appended = trajectory.append(Step { llm_call_count: Some(1), ..step });
                 let id = appended.step_id;
                 let Calls { actions, complaint } = Calls::read(role, answer);
@@ -169,6 +178,12 @@ impl Writer {
             extra: Some(more),
         }
     }
+}
+
+/// The prompt that was answered; [`recorded`] says how it is read.
+fn prompt(Sent { kept, added, .. }: &Sent) -> Value {
+    let message = |Message { role, content }: &Message| json!({"role": role, "content": **content});
+    json!({"kept": kept, "added": added.iter().map(message).collect::<Vec<_>>()})
 }
 
 fn call_id(step: u64, index: usize) -> String {

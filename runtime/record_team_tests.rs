@@ -94,6 +94,42 @@ fn every_answer_is_read_back_as_it_was_given() {
 }
 
 #[test]
+fn what_was_asked_can_be_put_together_from_the_answers_steps() {
+    let root = steps(&[pair(), pair()]);
+    let asked: Vec<Vec<String>> = root
+        .steps
+        .iter()
+        .filter(|step| step.source == Source::Agent)
+        .map(|step| {
+            let prompt = &step.extra.as_ref().unwrap()["prompt"];
+            let added = prompt["added"].as_array().unwrap().iter();
+            let said = |message: &Value| {
+                let [role, text] = ["role", "content"].map(|key| message[key].as_str().unwrap());
+                format!("{role}: {text}")
+            };
+            std::iter::once(prompt["kept"].to_string()).chain(added.map(said)).collect()
+        })
+        .collect();
+    let first = [
+        "0",
+        "system: You are the orchestrator.",
+        "user: Do .\n\n[turn 1 of 8, 0:00 elapsed, 10:00 left]",
+    ];
+    let second = [
+        "3",
+        "user: [1. task_create]\ntask_1 was made\n\n[2. launch_parallel_subagents]\n\
+         Both have reported.\n\n[turn 2 of 8, 0:09 elapsed, 9:51 left]",
+    ];
+    // Each step of a task is a conversation of its own.
+    assert_eq!(asked, [&first[..], &second, &first, &second]);
+    let coder = &root.subagent_trajectories[1].steps[3];
+    let prompt = &coder.extra.as_ref().unwrap()["prompt"];
+    assert_eq!(prompt["kept"], 3);
+    let said = prompt["added"][0]["content"].as_str().unwrap();
+    assert!(said.contains("[all turns are used up]"), "{said}");
+}
+
+#[test]
 fn a_subagent_without_a_record_is_not_referred_to() {
     let mut recorder = Recorder::default();
     recorder.began(0, Role::Orchestrator, "", "").asked(0, 1, None).answered(0, 1, "a", None);
@@ -129,7 +165,8 @@ fn what_was_wrong_with_an_answer_stands_behind_what_came_of_its_actions() {
 
 #[test]
 fn a_team_that_did_nothing_has_its_instruction() {
-    let nothing = TeamRun { record: Vec::new(), end: AgentEnd::Cancelled };
+    let (settings, record) = (Arc::default(), Vec::new());
+    let nothing = TeamRun { settings, record, end: AgentEnd::Cancelled };
     let root = steps(&[nothing]);
     assert_eq!((root.steps.len(), root.steps[0].message.as_str()), (1, "Do it."));
 }

@@ -7,16 +7,16 @@ use std::sync::Arc;
 
 use orcapack_actors::model::embedded::Policies;
 use orcapack_actors::model::models::EndpointNames;
-use orcapack_actors::model::settings::{EndpointKind, EndpointSettings, PolicySettings, Secret};
+use orcapack_actors::model::settings::{EndpointSettings, Mistakes, PolicySettings, Secret};
 use orcapack_actors::model::{Model, connect};
 use orcapack_actors::team::role::Role;
 use orcapack_actors::team::settings::TeamSettings;
-use orcapack_tasks::Defects;
 use orcapack_tasks::near::nearest;
 use orcapack_tasks::toml_section::Section;
+use orcapack_tasks::{Defects, Task};
 
 use crate::config::{AgentKind, EvalConfig};
-use crate::config_models::{KeySource, ModelConfig};
+use crate::config_models::{KeySource, ModelConfig, is_served};
 use crate::exit::Failure;
 use crate::policy_engine::PolicyEngine;
 use crate::secrets::{self, Variables};
@@ -86,10 +86,10 @@ impl TeamPlan {
                 }
                 continue;
             };
-            if role == Role::Orchestrator && model.kind == EndpointKind::Literal {
+            if let Some(expected) = model.kind.lacks(role) {
                 whole = false;
-                let found = format!("`{name}`, which is literal");
-                named.refuse(role.as_str(), "a model that can plan", found);
+                let found = format!("`{name}`, which is {}", model.kind.as_str());
+                named.refuse(role.as_str(), expected, found);
             }
             if !endpoints.iter().any(|endpoint| endpoint.name == name) {
                 let section = models.section(name);
@@ -106,12 +106,31 @@ impl TeamPlan {
         whole.then(|| Self { settings, endpoints, roles: roles.clone() })
     }
 
+    /// What a task would need for the team's demonstrator, and has not; `None` where the team has
+    /// none, or the task all.
+    pub fn lacking(&self, task: &Task) -> Option<String> {
+        let demonstrates = |endpoint: &&EndpointSettings| {
+            endpoint.name == self.roles.orchestrator && endpoint.kind.demonstrates()
+        };
+        let EndpointSettings { name, mistakes, .. } = self.endpoints.iter().find(demonstrates)?;
+        let Mistakes { share, known_bad } = mistakes;
+        if *share < 1.0 && !task.has_solution() {
+            return Some(format!("a solution for `{name}` to demonstrate"));
+        }
+        let fits = |bad: &str| known_bad.as_ref().is_none_or(|name| bad == name);
+        if *share > 0.0 && !task.known_bad.iter().any(|(bad, _)| fits(bad)) {
+            let which = known_bad.as_ref().map(|bad| format!(" `{bad}`")).unwrap_or_default();
+            return Some(format!("a known-bad solution{which} for `{name}` to demonstrate"));
+        }
+        None
+    }
+
     /// For reports: the one model, or who plays what.
     pub fn models(&self) -> String {
         let of = |role| {
             let endpoint = self.endpoints.iter().find(|it| it.name == self.roles.of(role));
             endpoint.map_or(String::new(), |endpoint| match endpoint.kind {
-                EndpointKind::Replay | EndpointKind::Literal => endpoint.kind.as_str().to_owned(),
+                kind if !is_served(kind) => kind.as_str().to_owned(),
                 _ => endpoint.model.clone(),
             })
         };
@@ -191,6 +210,7 @@ fn endpoint(
         price: model.price,
         run: model.run,
         policy: model.policy,
+        mistakes: model.mistakes,
     })
 }
 

@@ -1,4 +1,6 @@
-use orcapack_actors::team::settings::Mode;
+use orcapack_actors::team::settings::{Mode, Prompts};
+use orcapack_tasks::dataset::{self, LoadOptions};
+use orcapack_tasks::generate::{FAMILIES, Order, Split};
 
 use super::*;
 use crate::config_layers::Loaded;
@@ -135,6 +137,44 @@ fn a_resumed_team_starts_from_the_models_of_the_run() {
 }
 
 #[test]
+fn a_demonstrator_plans_for_literal_subagents_over_tasks_that_have_what_it_shows() {
+    let toml = "
+        [team]
+        prompts = 'compact'
+        [team.roles]
+        orchestrator = 'demo'
+        explorer = 'fixed'
+        coder = 'fixed'
+        [models.demo]
+        kind = 'solution'
+        mistakes = 0.25
+        known_bad = 'hasty'
+        seed = 3
+        [models.fixed]
+        kind = 'literal'
+    ";
+    let plan = team(Some(toml), &[]).team.unwrap();
+    assert_eq!(plan.settings.prompts, Prompts::Compact);
+    assert_eq!(plan.models(), "orchestrator solution, explorer literal, coder literal");
+    let mistakes = Mistakes { share: 0.25, known_bad: Some("hasty".to_owned()) };
+    let [demo, _] = &*plan.endpoints else { panic!("two endpoints") };
+    assert_eq!((&demo.mistakes, demo.sampling.seed), (&mistakes, Some(3)));
+
+    let dir = tempfile::tempdir().unwrap();
+    let (family, split) = (&FAMILIES[0], Split::Train);
+    let order = Order { family, difficulty: None, split, count: 1, seed: 0 };
+    order.instances().unwrap()[0].write(dir.path()).unwrap();
+    let lookup = LoadOptions { lookup: &|_| None };
+    let mut task = dataset::load(dir.path(), &lookup).unwrap().tasks.remove(0);
+    let lacks = "a known-bad solution `hasty` for `demo` to demonstrate";
+    assert_eq!(plan.lacking(&task).as_deref(), Some(lacks));
+    task.known_bad[0].0 = "hasty".to_owned();
+    assert_eq!(plan.lacking(&task), None);
+    task.steps[0].solution = None;
+    assert_eq!(plan.lacking(&task).as_deref(), Some("a solution for `demo` to demonstrate"));
+}
+
+#[test]
 fn bad_teams_are_told_all_their_faults_and_no_key_is_repeated() {
     let table: &[(&str, Option<&str>, &[&str])] = &[
         ("a team without a model", None, &["-d", "ds", "-a", "team"]),
@@ -207,6 +247,17 @@ fn bad_teams_are_told_all_their_faults_and_no_key_is_repeated() {
             &[],
         ),
         (
+            "a demonstrator out of place",
+            Some(
+                "[run]\ndataset = 'ds'\n[agent]\nkind = 'team'\n[team]\nprompts = 'short'\n\
+                 [team.roles]\norchestrator = 'demo'\nexplorer = 'demo'\ncoder = 'fixed'\n\
+                 [models.demo]\nkind = 'solution'\nmistakes = 1.5\nmodel = 'x'\n\
+                 [models.fixed]\nkind = 'literal'\n",
+            ),
+            &[],
+        ),
+        ("a demonstrator alone", None, &["-d", "ds", "-a", "team", "-m", "solution/x"]),
+        (
             "a recorded run that is not",
             None,
             &["-d", "ds", "-a", "team", "-m", "replay/runs/earlier"],
@@ -255,8 +306,8 @@ fn bad_teams_are_told_all_their_faults_and_no_key_is_repeated() {
     DIR/eval.toml:16: models.fixed.model: expected one of: kind, found unknown key `model`
     DIR/eval.toml:20: models.claude.seed: expected one of: kind, model, url, api_key, api_key_file, temperature, top_p, extra, try_timeout_sec, tries_max, in_flight_max, price, found unknown key `seed`
     DIR/eval.toml:21: models.claude.top_p: expected a number from 0 to 1, found 2
-    DIR/eval.toml:22: models.none.kind: expected "openai" or "vllm" or "sglang" or "anthropic" or "replay" or "literal", found nothing
-    DIR/eval.toml:25: models.odd.kind: expected "openai" or "vllm" or "sglang" or "anthropic" or "replay" or "literal", found the string "openia"
+    DIR/eval.toml:22: models.none.kind: expected "openai" or "vllm" or "sglang" or "anthropic" or "replay" or "literal" or "solution", found nothing
+    DIR/eval.toml:25: models.odd.kind: expected "openai" or "vllm" or "sglang" or "anthropic" or "replay" or "literal" or "solution", found the string "openia"
 
     ## urls that say too much
     DIR/eval.toml:8: models.main.url: expected http:// or https://, a host, and a path up to the version, no more, found a name or a password before the host
@@ -284,6 +335,15 @@ fn bad_teams_are_told_all_their_faults_and_no_key_is_repeated() {
     DIR/eval.toml:9: team.roles.orchestrator: expected a model that can plan, found `fixed`, which is literal
     DIR/eval.toml:10: team.roles.coder: expected the name of a model, one of: fixed, main, found `mian` (did you mean `main`?)
     DIR/eval.toml:11: team.roles.reviewer: expected one of: orchestrator, explorer, coder, found unknown key `reviewer`
+
+    ## a demonstrator out of place
+    DIR/eval.toml:6: team.prompts: expected "standard" or "compact", found the string "short"
+    DIR/eval.toml:9: team.roles.explorer: expected a model that can run commands, found `demo`, which is solution
+    DIR/eval.toml:13: models.demo.mistakes: expected a number from 0 to 1, found 1.5
+    DIR/eval.toml:14: models.demo.model: expected one of: kind, mistakes, known_bad, seed, found unknown key `model`
+
+    ## a demonstrator alone
+    --model: expected KIND/MODEL, such as openai/gpt-5-mini, vllm/Qwen/Qwen3-14B or anthropic/claude-sonnet-4-5, or replay/RUN_DIRECTORY, found `solution/x`, which cannot run commands
 
     ## a recorded run that is not
     --model: models.main.run: expected the directory of a run, found /home/ada/runs/earlier, which has no trajectories

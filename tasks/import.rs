@@ -23,13 +23,17 @@ const TEST_SCRIPT: &str = "test.sh";
 /// `${VAR}`s in environment variables have been resolved when the task was read, and are written as
 /// their values.
 pub fn write(task: &Task, dir: &Path) -> Result<(), Defects> {
+    write_folder(&files(task, dir)?, dir)
+}
+
+/// The same of files that are a task directory already.
+pub(crate) fn write_folder(files: &FileTree, dir: &Path) -> Result<(), Defects> {
     if dir.symlink_metadata().is_ok() {
         return Err(Defect::new(dir, "a folder that is not there yet", "one that is").into());
     }
-    let files = files(task, dir)?;
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
     let partial = dir.with_file_name(format!(".{name}.partial"));
-    let written = write_files(&files, &partial).and_then(|()| fs::rename(&partial, dir));
+    let written = write_files(files, &partial).and_then(|()| fs::rename(&partial, dir));
     written.map_err(|error| {
         let _ = fs::remove_dir_all(&partial);
         Defect::new(dir, "a folder that can be written", error.to_string()).into()

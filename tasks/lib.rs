@@ -44,6 +44,7 @@ pub mod orca_csv;
 pub mod terminal_bench;
 
 pub mod dataset;
+pub mod generate;
 pub mod import;
 pub mod manifest;
 pub mod select;

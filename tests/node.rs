@@ -2,7 +2,11 @@
 //! over.
 
 mod support;
+#[path = "support/team.rs"]
+mod team;
 
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use orcapack::run::Run;
@@ -10,11 +14,15 @@ use orcapack::status::RunStatus;
 use orcapack::work::RunEnd;
 use orcapack_actors::agent::Solver;
 use orcapack_actors::fake::{FakeDriver, FakeTimes};
+use orcapack_actors::model::Request;
+use orcapack_actors::model::settings::EndpointKind;
 use orcapack_actors::phase::Waiting;
 use orcapack_actors::sandbox::{SandboxError, Swept};
+use orcapack_actors::team::role::Role;
 use orcapack_tasks::admission::TrialKind;
 use orcapack_tasks::{FailureClass, Outcome};
 use support::{Ended, Scenario};
+use team::{Scripted, explore_then_solve};
 
 const ONE: Outcome = Outcome::Graded { reward: 1.0 };
 const ZERO: Outcome = Outcome::Graded { reward: 0.0 };
@@ -54,6 +62,42 @@ async fn the_oracle_passes_nop_and_known_bad_do_not_and_nothing_is_left() {
         assert_eq!(ended.end, RunEnd::Complete);
         assert_eq!(outcomes(&ended), vec![expected; 15], "{agent}");
         assert_eq!((driver.live(), ended.swept), (0, Swept::default()));
+    }
+}
+
+#[tokio::test]
+async fn a_demonstrator_is_sent_the_tasks_own_scripts_and_nobody_else_is() {
+    for kind in EndpointKind::NAMES.map(|(_, kind)| kind) {
+        if kind.lacks(Role::Orchestrator).is_some() {
+            continue;
+        }
+        let sent: Arc<Mutex<BTreeSet<(Role, String)>>> = Arc::default();
+        let seen = sent.clone();
+        let script = move |role: Role, request: &Request| {
+            if request.scripts.is_some() || format!("{request:?}").contains("wrong") {
+                seen.lock().unwrap().insert((role, format!("{:?}", request.scripts)));
+            }
+            explore_then_solve(role, request)
+        };
+        let (models, _) = Scripted::team(Arc::new(script), Duration::ZERO);
+        let (dir, driver) = (tempfile::tempdir().unwrap(), FakeDriver::default());
+        let run = Scenario {
+            agent: Solver::Team,
+            models: Some(models),
+            orchestrator: kind,
+            ..Scenario::new(dir.path(), 2, 1, 2)
+        };
+        assert_eq!(run.to_end(&driver).await.end, RunEnd::Complete);
+        let sent = sent.lock().unwrap();
+        match kind {
+            EndpointKind::Solution => {
+                let (role, scripts) = sent.first().expect("scripts");
+                assert_eq!((sent.len(), *role), (1, Role::Orchestrator));
+                let [right, wrong] = ["right\\n", "wrong\\n"].map(|it| scripts.contains(it));
+                assert!(right && wrong, "{scripts}");
+            }
+            _ => assert!(sent.is_empty(), "{}: {sent:?}", kind.as_str()),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::model::openai::OpenAi;
 use crate::model::replay::Replay;
 use crate::model::settings::{EndpointKind, EndpointSettings};
 use crate::model::sglang::Sglang;
+use crate::model::solution::Solution;
 use crate::model::vllm::Vllm;
 use crate::model::{Model, ModelError};
 
@@ -44,5 +45,6 @@ pub fn connect(
             let policy = policy.ok_or_else(|| lacks("a policy's directory", "none".to_owned()))?;
             Arc::new(Embedded::new(settings, policies.sampler(policy)?))
         }
+        EndpointKind::Solution => Arc::new(Solution::new(settings)),
     })
 }

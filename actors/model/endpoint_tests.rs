@@ -114,6 +114,7 @@ fn request(agent: u32) -> Request {
         max_tokens: 100,
         instruction: "do it".into(),
         policy_version: 0,
+        scripts: None,
     }
 }
 
@@ -132,6 +133,7 @@ pub(crate) fn settings(name: &str, kind: EndpointKind) -> EndpointSettings {
         price: Some(Price { input: 3.0, cached_input: 0.3, output: 15.0 }),
         run: None,
         policy: None,
+        mistakes: Default::default(),
     }
 }
 

@@ -318,6 +318,7 @@ mod tests {
             price: None,
             run: None,
             policy: None,
+            mistakes: Default::default(),
         }
     }
 

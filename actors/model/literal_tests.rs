@@ -35,6 +35,7 @@ fn asked(turn: u32, instruction: &str, last: &str) -> String {
         max_tokens: 100,
         instruction: instruction.into(),
         policy_version: 0,
+        scripts: None,
     };
     let answer = answer(&request);
     assert_eq!((answer.usage, answer.finish), (Usage::default(), Finish::Stop));

@@ -22,9 +22,11 @@ pub mod recorded;
 pub mod renderer;
 pub mod replay;
 mod sampling;
+pub mod scripts;
 mod served_renderer;
 pub mod settings;
 pub mod sglang;
+pub mod solution;
 mod token_prompt;
 mod token_trace;
 pub mod vllm;
@@ -35,6 +37,8 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
+
+use crate::model::scripts::Scripts;
 
 /// Something that answers. Shared by all rollouts of a node.
 pub trait Model: Send + Sync + 'static {
@@ -62,6 +66,8 @@ pub struct Request {
     pub instruction: Arc<str>,
     /// Of the policy that answers, where it changes under way; salts prefix caches.
     pub policy_version: u64,
+    /// Of the step that is worked on; for a demonstrator alone, `None` for all others.
+    pub scripts: Option<Arc<Scripts>>,
 }
 
 /// Which call it is: the same in every run of the same plan, and unique in one.

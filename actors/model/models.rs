@@ -7,7 +7,7 @@ use ractor::ActorCell;
 
 use crate::model::Model;
 use crate::model::endpoint::Endpoint;
-use crate::model::settings::{EndpointKind, EndpointSettings};
+use crate::model::settings::EndpointSettings;
 use crate::phase::Board;
 use crate::team::role::Role;
 
@@ -33,11 +33,8 @@ pub enum ModelsError {
     Unknown { role: Role, name: String, known: String },
     #[error("endpoint `{0}` is there twice")]
     Twice(String),
-    #[error(
-        "the orchestrator's endpoint: expected a model that can delegate, found `{0}` of kind \
-         literal"
-    )]
-    LiteralOrchestrator(String),
+    #[error("the {role}'s endpoint: expected {expected}, found `{name}` of kind {kind}")]
+    Unable { role: Role, expected: &'static str, name: String, kind: &'static str },
     #[error("the gateway of endpoint {name} could not be started: {error}")]
     Spawn { name: String, error: Box<ractor::SpawnErr> },
 }
@@ -47,7 +44,7 @@ impl Models {
     /// unless everything fits.
     ///
     /// # Errors
-    /// A name that is no endpoint's or that of two, an orchestrator that could only run commands,
+    /// A name that is no endpoint's or that of two, a kind that cannot do what its role does,
     /// or a refusal of the actor system.
     pub async fn spawn(
         endpoints: Vec<(EndpointSettings, Arc<dyn Model>)>,
@@ -117,8 +114,9 @@ fn checked(
     for role in Role::ALL {
         let name = names.of(role);
         let (settings, _) = by_name.get(name).ok_or_else(|| unknown(role, name, &by_name))?;
-        if role == Role::Orchestrator && settings.kind == EndpointKind::Literal {
-            return Err(ModelsError::LiteralOrchestrator(name.to_owned()));
+        if let Some(expected) = settings.kind.lacks(role) {
+            let (name, kind) = (name.to_owned(), settings.kind.as_str());
+            return Err(ModelsError::Unable { role, expected, name, kind });
         }
     }
     by_name.retain(|name, _| Role::ALL.iter().any(|role| names.of(*role) == name));

@@ -3,6 +3,7 @@ use ractor::Actor;
 use super::*;
 use crate::model::endpoint::tests::{Parent, settings};
 use crate::model::literal::Literal;
+use crate::model::settings::EndpointKind;
 
 async fn spawn(
     endpoints: &[(&str, EndpointKind)],
@@ -35,6 +36,7 @@ async fn roles_that_name_one_endpoint_share_its_gateway() {
 #[tokio::test]
 async fn names_that_do_not_fit_are_refused() {
     let (a, b) = (("a", EndpointKind::OpenAi), ("b", EndpointKind::Literal));
+    let c = ("c", EndpointKind::Solution);
     let cases = [
         (vec![a, b], "a", "c", "the explorer's endpoint: expected one of `a`, `b`, found `c`"),
         (vec![], "a", "a", "the orchestrator's endpoint: expected one of none at all, found `a`"),
@@ -43,8 +45,15 @@ async fn names_that_do_not_fit_are_refused() {
             vec![a, b],
             "b",
             "b",
-            "the orchestrator's endpoint: expected a model that can delegate, found `b` of kind \
+            "the orchestrator's endpoint: expected a model that can plan, found `b` of kind \
              literal",
+        ),
+        (
+            vec![a, c],
+            "a",
+            "c",
+            "the explorer's endpoint: expected a model that can run commands, found `c` of kind \
+             solution",
         ),
     ];
     for (endpoints, orchestrator, coder, expected) in cases {

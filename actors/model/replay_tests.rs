@@ -57,6 +57,7 @@ fn ask(
         max_tokens: 1,
         instruction: "".into(),
         policy_version: 0,
+        scripts: None,
     };
     replay.call(&request).now_or_never().unwrap()
 }

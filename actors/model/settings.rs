@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::team::role::Role;
+
 /// One endpoint, as it is configured. Only the kinds that speak HTTP use `url`, `api_key` and
 /// `extra`; only those and `embedded` use `sampling`.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +36,8 @@ pub struct EndpointSettings {
     pub run: Option<PathBuf>,
     /// What `embedded` samples from.
     pub policy: Option<PolicySettings>,
+    /// Of `solution`.
+    pub mistakes: Mistakes,
 }
 
 /// A policy's directory, and the bounds of the engine that samples from it.
@@ -75,6 +79,8 @@ pub enum EndpointKind {
     Literal,
     /// A policy's directory, sampled from in this process.
     Embedded,
+    /// Has a coder run the task's own solution, then finishes. No model.
+    Solution,
 }
 
 /// How to sample; what is `None` is left to the endpoint.
@@ -84,6 +90,15 @@ pub struct Sampling {
     pub top_p: Option<f64>,
     /// Mixed with each call's key, so that samples of one task differ and runs repeat.
     pub seed: Option<u64>,
+}
+
+/// On which rollouts a demonstrator delegates a known-bad solution instead of the solution.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Mistakes {
+    /// Of all rollouts, 0 to 1; which they are follows from the seed.
+    pub share: f64,
+    /// The name of the known-bad solution; `None`: one of the task's, drawn too.
+    pub known_bad: Option<String>,
 }
 
 /// US dollars for a million tokens.
@@ -124,7 +139,7 @@ impl fmt::Debug for Secret {
 }
 
 impl EndpointKind {
-    pub const NAMES: [(&str, Self); 7] = [
+    pub const NAMES: [(&str, Self); 8] = [
         ("openai", Self::OpenAi),
         ("vllm", Self::Vllm),
         ("sglang", Self::Sglang),
@@ -132,6 +147,7 @@ impl EndpointKind {
         ("replay", Self::Replay),
         ("literal", Self::Literal),
         ("embedded", Self::Embedded),
+        ("solution", Self::Solution),
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -143,6 +159,21 @@ impl EndpointKind {
             Self::Replay => "replay",
             Self::Literal => "literal",
             Self::Embedded => "embedded",
+            Self::Solution => "solution",
         }
+    }
+
+    /// What an agent of this role must be able to do and the kind cannot; `None` where it can.
+    pub fn lacks(self, role: Role) -> Option<&'static str> {
+        match (self, role) {
+            (Self::Literal, Role::Orchestrator) => Some("a model that can plan"),
+            (Self::Solution, Role::Explorer | Role::Coder) => Some("a model that can run commands"),
+            _ => None,
+        }
+    }
+
+    /// Whether requests carry the task's own scripts.
+    pub fn demonstrates(self) -> bool {
+        self == Self::Solution
     }
 }

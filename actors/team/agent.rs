@@ -220,7 +220,8 @@ impl<A: Acts> Agent<A> {
             time: brief.deadline.saturating_sub(at),
             tokens: brief.tokens_max.saturating_sub(self.tokens),
         };
-        let status = messages::status(brief.role, &left, self.forced);
+        let status =
+            messages::status(self.settings.prompts.style(), brief.role, &left, self.forced);
         let news = std::mem::take(&mut self.news);
         if let Some(view) = &mut self.view {
             view.told(&news);
@@ -283,7 +284,9 @@ impl<A: Acts> Agent<A> {
         if done.len() < reading.actions.len() {
             return;
         }
-        self.news = messages::outcome(reading, done);
+        let role = self.brief.as_ref().map_or(Role::Coder, |brief| brief.role);
+        let chars_max = self.settings.prompts.style().seen_chars_max(role);
+        self.news = messages::outcome(reading, done, chars_max);
         self.state = State::Ready;
     }
 

@@ -18,11 +18,11 @@ use orcapack_tasks::outcome::FailureClass;
 
 use crate::model::{Answer, CallKey, Request};
 use crate::sandbox::SandboxError;
+use crate::team::action::Bootstrap;
 use crate::team::delegation::Delegation;
 use crate::team::messages;
 use crate::team::op::Op;
 use crate::team::opening;
-use crate::team::prompts;
 use crate::team::protocol::{Assigned, CallFailure, Done, Effect, Input, Looked, OpId, Want};
 use crate::team::record::{
     AgentEnd, AgentId, Brief, CallFacts, Entry, Event, ForcedBy, Observation, Task, TeamRun,
@@ -88,7 +88,7 @@ impl Conductor {
     /// Times given to [`Self::handle`] count from here.
     pub fn start(&mut self) -> Vec<Effect> {
         let op = self.op(Op::Begin);
-        self.effects.push(Effect::Look { op, bootstrap: Vec::new() });
+        self.look(op, Vec::new());
         std::mem::take(&mut self.effects)
     }
 
@@ -153,6 +153,8 @@ impl Conductor {
                     max_tokens,
                     instruction: brief.instruction.clone(),
                     policy_version: 0,
+                    // Not a conductor's to know.
+                    scripts: None,
                 });
                 self.effects.push(Effect::Call { op, role, request, time_left });
             }
@@ -189,7 +191,7 @@ impl Conductor {
         let forced = forced.or(spent.then_some(ForcedBy::TokensUsedUp));
         if is_orchestrator && self.settings.mode == Mode::Stateless && turn > 1 {
             let op = self.op(Op::Ask { turn, forced });
-            self.effects.push(Effect::Look { op, bootstrap: Vec::new() });
+            self.look(op, Vec::new());
             return;
         }
         self.happened(now, agent, Event::Asked { turn, forced, snapshot: None });
@@ -201,7 +203,7 @@ impl Conductor {
             (_, Done::Acted(Err(error)) | Done::Looked(Err(error))) => self.fail(now, error),
             (Op::Begin, Done::Looked(Ok(looked))) => self.begin(now, &looked),
             (Op::Ask { turn, forced }, Done::Looked(Ok(looked))) => {
-                let snapshot = Some(looked.snapshot.into());
+                let snapshot = looked.snapshot.map(Arc::from);
                 let event = Event::Asked { turn, forced, snapshot };
                 self.happened(now, AgentId::ORCHESTRATOR, event);
             }
@@ -234,6 +236,8 @@ impl Conductor {
 
     fn begin(&mut self, now: Duration, looked: &Looked) {
         let Assigned { instruction, limit, .. } = self.assigned.clone();
+        let style = self.settings.prompts.style();
+        let snapshot = looked.snapshot.as_deref().unwrap_or_default();
         let brief = Brief {
             role: Role::Orchestrator,
             task: String::new(),
@@ -242,8 +246,8 @@ impl Conductor {
             deadline: limit,
             tokens_max: self.settings.tokens_max,
             contexts: Vec::new(),
-            system: prompts::system(Role::Orchestrator),
-            first: opening::of_orchestrator(&instruction, &looked.snapshot).into(),
+            system: style.system(Role::Orchestrator),
+            first: opening::of_orchestrator(style, &instruction, snapshot).into(),
             instruction,
         };
         self.seat(now, AgentId::ORCHESTRATOR, brief);
@@ -385,7 +389,8 @@ impl Conductor {
             Ok(end) => (end, None),
             Err(lost) => (AgentEnd::Cancelled, Some(lost)),
         };
-        self.effects.push(Effect::End { run: Box::new(TeamRun { record, end }), lost });
+        let settings = self.settings.clone();
+        self.effects.push(Effect::End { run: Box::new(TeamRun { settings, record, end }), lost });
     }
 
     /// Records what completes an agent's want, and tells its actor.
@@ -424,6 +429,12 @@ impl Conductor {
 
     pub(super) fn push(&mut self, at: Duration, agent: AgentId, event: Event) {
         self.record.push(Arc::new(Entry { at, agent, event }));
+    }
+
+    /// Looks at the environment for an agent that begins or is told everything anew.
+    pub(super) fn look(&mut self, op: OpId, bootstrap: Vec<Bootstrap>) {
+        let snapshot = self.settings.prompts.style().introduces;
+        self.effects.push(Effect::Look { op, snapshot, bootstrap });
     }
 
     pub(super) fn op(&mut self, op: Op) -> OpId {

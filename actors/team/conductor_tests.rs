@@ -223,10 +223,11 @@ impl Sim {
                 let text = "changed".to_owned();
                 self.done(op, Done::Acted(Ok(Observation { text, done: true, subagents: vec![] })));
             }
-            Effect::Look { op, bootstrap } => {
+            Effect::Look { op, snapshot, bootstrap } => {
                 let bootstrap = bootstrap.iter().map(|at| format!("content of {}", at.path));
                 let bootstrap = bootstrap.collect::<Vec<_>>().join("\n");
-                let looked = Looked { snapshot: "a container".into(), bootstrap };
+                let snapshot = snapshot.then(|| "a container".into());
+                let looked = Looked { snapshot, bootstrap };
                 self.done(op, Done::Looked(Ok(looked)));
             }
             Effect::Resolve { op, refs, tasks, for_task } => {

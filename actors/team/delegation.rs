@@ -13,9 +13,9 @@ use crate::team::contexts::{Context, NewContext, Provenance};
 use crate::team::messages::{TOKENS_TOLD_BELOW, clock};
 use crate::team::op::{Closing, Op};
 use crate::team::opening::{self, Given};
-use crate::team::prompts;
+use crate::team::prompts::Style;
 use crate::team::protocol::{Done, Effect, Looked};
-use crate::team::record::{AgentEnd, AgentId, Brief, Event, ForcedBy, Observation, Task};
+use crate::team::record::{AgentEnd, AgentId, Brief, Entry, Event, ForcedBy, Observation, Task};
 use crate::team::text::{count, cut_middle};
 
 /// Of a team. An orchestrator has 50 turns; more tasks than this are a loop.
@@ -223,7 +223,7 @@ impl Conductor {
             let (for_task, tasks) = (Some(task.id.clone()), self.task_ids());
             if refs.is_empty() {
                 let (op, bootstrap) = (self.op(Op::Look { launch }), task.spec.bootstrap.clone());
-                self.effects.push(Effect::Look { op, bootstrap });
+                self.look(op, bootstrap);
             } else {
                 let op = self.op(Op::Give { launch });
                 self.effects.push(Effect::Resolve { op, refs, tasks, for_task });
@@ -248,7 +248,7 @@ impl Conductor {
                         found.contexts = contexts;
                         let bootstrap = found.task.spec.bootstrap.clone();
                         let op = self.op(Op::Look { launch });
-                        self.effects.push(Effect::Look { op, bootstrap });
+                        self.look(op, bootstrap);
                     }
                     Err(reason) => {
                         found.outcome = Some(format!("{}: not launched: {reason}", found.task.id));
@@ -261,10 +261,11 @@ impl Conductor {
                 let deadline = self.assigned.limit.saturating_sub(self.reserve());
                 let share = self.settings.tokens_max.saturating_sub(self.tokens) / count as u64;
                 let tokens_max = self.settings.subagent_tokens_max.min(share);
+                let style = self.settings.prompts.style();
                 let Some(found) = self.launch_at(launch) else { return };
                 found.began = true;
                 let agent = found.agent;
-                let brief = brief(found, &looked, deadline, tokens_max);
+                let brief = brief(style, found, &looked, deadline, tokens_max);
                 self.seat(now, agent, brief);
             }
             // Nothing else belongs together, and nobody answers otherwise than asked.
@@ -311,9 +312,6 @@ impl Conductor {
     /// A subagent's end as its orchestrator is told of it, with the contexts that it stored.
     fn report(&self, now: Duration, agent: AgentId, end: &AgentEnd) -> String {
         let own = || self.record.iter().filter(|entry| entry.agent == agent);
-        let turns = own().filter(|entry| matches!(entry.event, Event::Asked { .. })).count();
-        let turns = count(turns, "turn");
-        let began = own().next().map_or(now, |entry| entry.at);
         let how = match end {
             AgentEnd::Finished { .. } => "reported".to_owned(),
             AgentEnd::Forced { by, .. } => format!("reported when told to end ({by})"),
@@ -322,8 +320,16 @@ impl Conductor {
             AgentEnd::Failed { .. } => "failed".to_owned(),
             AgentEnd::Cancelled => "was cancelled".to_owned(),
         };
-        let took = clock(now.saturating_sub(began));
-        let mut text = format!("{how} after {turns}, {took}.\n{}", end.message());
+        let took = match self.settings.prompts.style().counts {
+            true => {
+                let asked = |entry: &&Arc<Entry>| matches!(entry.event, Event::Asked { .. });
+                let turns = count(own().filter(asked).count(), "turn");
+                let began = own().next().map_or(now, |entry| entry.at);
+                format!(" after {turns}, {}", clock(now.saturating_sub(began)))
+            }
+            false => String::new(),
+        };
+        let mut text = format!("{how}{took}.\n{}", end.message());
         let contexts = own().filter_map(|entry| match &entry.event {
             Event::Stored(context) => Some(context),
             _ => None,
@@ -371,7 +377,13 @@ impl Conductor {
     }
 }
 
-fn brief(launch: &Launch, looked: &Looked, deadline: Duration, tokens_max: u64) -> Brief {
+fn brief(
+    style: &Style,
+    launch: &Launch,
+    looked: &Looked,
+    deadline: Duration,
+    tokens_max: u64,
+) -> Brief {
     let Task { id, spec } = &*launch.task;
     let given = Given {
         task: id,
@@ -379,7 +391,7 @@ fn brief(launch: &Launch, looked: &Looked, deadline: Duration, tokens_max: u64) 
         description: &spec.description,
         contexts: &launch.contexts,
         bootstrap: &looked.bootstrap,
-        snapshot: &looked.snapshot,
+        snapshot: looked.snapshot.as_deref().unwrap_or_default(),
     };
     Brief {
         role: spec.agent.role(),
@@ -390,8 +402,8 @@ fn brief(launch: &Launch, looked: &Looked, deadline: Duration, tokens_max: u64) 
         deadline,
         tokens_max,
         contexts: launch.contexts.iter().map(Context::exact_ref).collect(),
-        system: prompts::system(spec.agent.role()),
-        first: opening::of_subagent(&given).into(),
+        system: style.system(spec.agent.role()),
+        first: opening::of_subagent(style, &given).into(),
     }
 }
 

@@ -3,12 +3,13 @@
 //!
 //! In a conversation that only grows, what varies stands last, so that prefix caches hold.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{Message, Speaker};
 use crate::team::agent::Acts;
-use crate::team::prompts;
+use crate::team::prompts::Style;
 use crate::team::read_action::Reading;
 use crate::team::record::{ForcedBy, Observation};
 use crate::team::role::Role;
@@ -27,9 +28,13 @@ pub(crate) struct Left {
 /// when subagents come back.
 pub(crate) const TOKENS_TOLD_BELOW: u64 = 100_000;
 
-pub(crate) fn status(role: Role, left: &Left, forced: Option<ForcedBy>) -> String {
+/// Empty where there is nothing to say.
+pub(crate) fn status(style: &Style, role: Role, left: &Left, forced: Option<ForcedBy>) -> String {
     if let Some(by) = forced {
-        return must_end(role, by);
+        return format!("[{}]\n{}", reason(by), style.forced(role).trim_end());
+    }
+    if !style.counts {
+        return String::new();
     }
     let Left { turn, turns_max, elapsed, time, tokens } = left;
     let mut status =
@@ -43,10 +48,6 @@ pub(crate) fn status(role: Role, left: &Left, forced: Option<ForcedBy>) -> Strin
         status.push_str(&format!("\nThis is your last turn: end it with `{ending}`."));
     }
     status
-}
-
-fn must_end(role: Role, by: ForcedBy) -> String {
-    format!("[{}]\n{}", reason(by), prompts::forced(role).trim_end())
 }
 
 /// The action that ends a role's agent.
@@ -68,8 +69,12 @@ pub(crate) fn reason(by: ForcedBy) -> &'static str {
     }
 }
 
-/// What came of an answer: its actions in order, then what was not run.
-pub(crate) fn outcome<A: Acts>(reading: &Reading<A>, done: &[Arc<Observation>]) -> String {
+/// What came of an answer: its actions in order, each within `chars_max`, then what was not run.
+pub(crate) fn outcome<A: Acts>(
+    reading: &Reading<A>,
+    done: &[Arc<Observation>],
+    chars_max: Option<usize>,
+) -> String {
     let mut parts: Vec<String> = reading
         .actions
         .iter()
@@ -77,7 +82,9 @@ pub(crate) fn outcome<A: Acts>(reading: &Reading<A>, done: &[Arc<Observation>]) 
         .enumerate()
         .map(|(index, (action, observation))| {
             let number = index + 1;
-            format!("[{number}. {}]\n{}", action.name(), observation.text.trim_end())
+            let seen = observation.text.trim_end();
+            let seen = chars_max.map_or(seen.into(), |max| Cow::Owned(cut_middle(seen, max)));
+            format!("[{number}. {}]\n{seen}", action.name())
         })
         .collect();
     parts.extend(complaint(reading).map(|complaint| format!("[error]\n{complaint}")));

@@ -10,6 +10,7 @@ pub mod figures;
 pub mod record;
 pub mod role;
 pub mod sample;
+pub mod sent;
 pub mod settings;
 
 mod acts;
@@ -28,6 +29,8 @@ pub mod member;
 pub mod stage;
 
 pub mod calls;
+#[cfg(test)]
+mod compact_tests;
 #[cfg(test)]
 mod corpus_tests;
 pub mod fault;

@@ -3,8 +3,12 @@
 use std::fmt::Write as _;
 
 use crate::team::contexts::Context;
+use crate::team::prompts::Style;
 
-pub(crate) fn of_orchestrator(instruction: &str, snapshot: &str) -> String {
+pub(crate) fn of_orchestrator(style: &Style, instruction: &str, snapshot: &str) -> String {
+    if !style.introduces {
+        return instruction.trim_end().to_owned();
+    }
     format!(
         "# The task\n\n{}\n\n# The environment\n\n{}",
         instruction.trim_end(),
@@ -22,9 +26,12 @@ pub(crate) struct Given<'a> {
     pub snapshot: &'a str,
 }
 
-pub(crate) fn of_subagent(given: &Given<'_>) -> String {
+pub(crate) fn of_subagent(style: &Style, given: &Given<'_>) -> String {
     let Given { task, title, description, contexts, bootstrap, snapshot } = given;
-    let mut text = format!("# Your task ({task}): {title}\n\n{}\n", description.trim_end());
+    let mut text = format!("{}\n", description.trim_end());
+    if style.introduces {
+        text.insert_str(0, &format!("# Your task ({task}): {title}\n\n"));
+    }
     if !contexts.is_empty() {
         text.push_str("\n# What others found out\n");
         for context in *contexts {
@@ -35,6 +42,10 @@ pub(crate) fn of_subagent(given: &Given<'_>) -> String {
     if !bootstrap.is_empty() {
         let _ = write!(text, "\n# Files to begin with\n\n{}\n", bootstrap.trim_end());
     }
-    let _ = write!(text, "\n# The environment\n\n{}", snapshot.trim_end());
+    if style.introduces {
+        let _ = write!(text, "\n# The environment\n\n{}", snapshot.trim_end());
+    } else {
+        text.truncate(text.trim_end().len());
+    }
     text
 }

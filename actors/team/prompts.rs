@@ -1,29 +1,86 @@
-//! What agents are told once and for all. Nothing in these texts varies, so that a prefix cache
-//! serves all rollouts; what varies comes behind them.
+//! What agents are told once and for all, and how much they are told beside it. Nothing in these
+//! texts varies, so that a prefix cache serves all rollouts; what varies comes behind them.
 
 use std::sync::{Arc, LazyLock};
 
 use crate::team::role::Role;
+use crate::team::settings::Prompts;
 
-static ORCHESTRATOR: LazyLock<Arc<str>> =
-    LazyLock::new(|| include_str!("prompts/orchestrator.md").into());
-static EXPLORER: LazyLock<Arc<str>> = LazyLock::new(|| include_str!("prompts/explorer.md").into());
-static CODER: LazyLock<Arc<str>> = LazyLock::new(|| include_str!("prompts/coder.md").into());
+/// How agents are spoken to.
+pub struct Style {
+    /// Of orchestrator, explorer and coder. All agents of a role share one text.
+    systems: [LazyLock<Arc<str>>; 3],
+    /// To an orchestrator and to a subagent that have to end now.
+    forced: [&'static str; 2],
+    /// First messages have headings, a subagent's its task's title, and what the environment looks
+    /// like.
+    pub introduces: bool,
+    /// Each turn tells what is left of turns, time and tokens; reports tell what they took.
+    pub counts: bool,
+    /// Of what came of one action, as an orchestrator and a subagent see it; `None`: of no less
+    /// than there is.
+    seen_chars_max: [Option<usize>; 2],
+}
 
-/// An agent's system message. All agents of a role share one text.
-pub fn system(role: Role) -> Arc<str> {
-    match role {
-        Role::Orchestrator => ORCHESTRATOR.clone(),
-        Role::Explorer => EXPLORER.clone(),
-        Role::Coder => CODER.clone(),
+static STANDARD: Style = Style {
+    systems: [
+        LazyLock::new(|| include_str!("prompts/orchestrator.md").into()),
+        LazyLock::new(|| include_str!("prompts/explorer.md").into()),
+        LazyLock::new(|| include_str!("prompts/coder.md").into()),
+    ],
+    forced: [include_str!("prompts/forced_finish.md"), include_str!("prompts/forced_report.md")],
+    introduces: true,
+    counts: true,
+    seen_chars_max: [None, None],
+};
+
+static COMPACT: Style = Style {
+    systems: [
+        LazyLock::new(|| include_str!("prompts/compact_orchestrator.md").into()),
+        LazyLock::new(|| include_str!("prompts/compact_explorer.md").into()),
+        LazyLock::new(|| include_str!("prompts/compact_coder.md").into()),
+    ],
+    forced: ["Answer with one `<finish>`.", "Answer with one `<report>`."],
+    introduces: false,
+    counts: false,
+    seen_chars_max: [Some(400), Some(2000)],
+};
+
+impl Prompts {
+    pub fn style(self) -> &'static Style {
+        match self {
+            Self::Standard => &STANDARD,
+            Self::Compact => &COMPACT,
+        }
     }
 }
 
-/// The last message to an agent that has to end now.
-pub fn forced(role: Role) -> &'static str {
+impl Style {
+    /// An agent's system message.
+    pub fn system(&self, role: Role) -> Arc<str> {
+        let [orchestrator, explorer, coder] = &self.systems;
+        let text = match role {
+            Role::Orchestrator => orchestrator,
+            Role::Explorer => explorer,
+            Role::Coder => coder,
+        };
+        Arc::clone(text)
+    }
+
+    /// The last message to an agent that has to end now.
+    pub fn forced(&self, role: Role) -> &'static str {
+        of_role(self.forced, role)
+    }
+
+    pub fn seen_chars_max(&self, role: Role) -> Option<usize> {
+        of_role(self.seen_chars_max, role)
+    }
+}
+
+fn of_role<T>([orchestrator, subagent]: [T; 2], role: Role) -> T {
     match role {
-        Role::Orchestrator => include_str!("prompts/forced_finish.md"),
-        Role::Explorer | Role::Coder => include_str!("prompts/forced_report.md"),
+        Role::Orchestrator => orchestrator,
+        Role::Explorer | Role::Coder => subagent,
     }
 }
 
@@ -33,8 +90,12 @@ mod tests {
 
     use super::*;
     use crate::model::Finish;
-    use crate::team::action::{MAX_TURNS_DEFAULT, MAX_TURNS_MAX, PARALLEL_MAX};
-    use crate::team::read_action;
+    use crate::team::action::{
+        CoderAction, ExplorerAction, MAX_TURNS_DEFAULT, MAX_TURNS_MAX, OrchestratorAction,
+        PARALLEL_MAX,
+    };
+    use crate::team::agent::Acts;
+    use crate::team::messages::ending;
     use crate::team::schema::tags_of;
     use crate::team::settings::TeamSettings;
 
@@ -44,36 +105,40 @@ mod tests {
         lines.filter_map(|line| line.strip_suffix('>')).filter(|l| !l.starts_with('/')).collect()
     }
 
+    /// How many actions a text holds, and what is wrong with it.
+    fn read(role: Role, text: &str) -> (usize, Option<String>) {
+        fn of<A: Acts>(text: &str) -> (usize, Option<String>) {
+            let reading = A::read(text, Finish::Stop);
+            (reading.actions.len(), reading.complaint())
+        }
+        match role {
+            Role::Orchestrator => of::<OrchestratorAction>(text),
+            Role::Explorer => of::<ExplorerAction>(text),
+            Role::Coder => of::<CoderAction>(text),
+        }
+    }
+
     #[test]
     fn every_example_is_read_and_every_action_has_one() {
         for role in Role::ALL {
-            let text = &*system(role);
-            let (count, complaint) = match role {
-                Role::Orchestrator => {
-                    let reading = read_action::orchestrator(text, Finish::Stop);
-                    (reading.actions.len(), reading.complaint())
+            for (name, prompts) in Prompts::NAMES {
+                let text = &*prompts.style().system(role);
+                let examples = examples(text);
+                assert_eq!(read(role, text), (examples.len(), None), "{name} {role}");
+                let shown: BTreeSet<&str> = examples.into_iter().collect();
+                let tags: BTreeSet<&str> = tags_of(role).iter().copied().collect();
+                match prompts {
+                    Prompts::Standard => assert_eq!(shown, tags, "{role}"),
+                    Prompts::Compact => assert!(shown.contains(ending(role)), "{role}"),
                 }
-                Role::Explorer => {
-                    let reading = read_action::explorer(text, Finish::Stop);
-                    (reading.actions.len(), reading.complaint())
-                }
-                Role::Coder => {
-                    let reading = read_action::coder(text, Finish::Stop);
-                    (reading.actions.len(), reading.complaint())
-                }
-            };
-            assert_eq!(complaint, None, "{role}");
-            let examples = examples(text);
-            assert_eq!(count, examples.len(), "{role}");
-            let shown: BTreeSet<&str> = examples.into_iter().collect();
-            assert_eq!(shown, tags_of(role).iter().copied().collect(), "{role}");
+            }
         }
     }
 
     #[test]
     fn every_limit_that_is_told_is_the_one_that_holds() {
         let holds = |role: Role, words: String| {
-            assert!(system(role).contains(&words), "{role} is not told {words:?}");
+            assert!(STANDARD.system(role).contains(&words), "{role} is not told {words:?}");
         };
         let turns = format!("1 to {MAX_TURNS_MAX}, {MAX_TURNS_DEFAULT} if you say nothing");
         holds(Role::Orchestrator, turns);
@@ -95,9 +160,11 @@ mod tests {
         for (role, tokens_max) in
             [(Role::Orchestrator, 1500), (Role::Explorer, 1000), (Role::Coder, 1000)]
         {
-            let chars = system(role).chars().count();
+            let chars = STANDARD.system(role).chars().count();
             assert!(chars / 4 <= tokens_max, "{role}: {chars} characters");
+            let chars = COMPACT.system(role).chars().count();
+            assert!(chars <= 400, "compact {role}: {chars} characters");
         }
-        assert!(Role::ALL.iter().all(|role| forced(*role).len() < 400));
+        assert!(Role::ALL.iter().all(|role| STANDARD.forced(*role).len() < 400));
     }
 }

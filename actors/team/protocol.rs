@@ -61,7 +61,8 @@ pub enum CallFailure {
 /// What an agent is shown of the environment when it begins.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Looked {
-    pub snapshot: String,
+    /// `None` where it was not asked for.
+    pub snapshot: Option<String>,
     /// The contents that its task asked for; empty where it asked for none.
     pub bootstrap: String,
 }
@@ -105,6 +106,8 @@ pub enum Effect {
     },
     Look {
         op: OpId,
+        /// Of the environment as a whole.
+        snapshot: bool,
         bootstrap: Vec<Bootstrap>,
     },
     Resolve {

@@ -13,6 +13,7 @@ use crate::model::{Answer, Usage};
 use crate::team::action::CreateTask;
 use crate::team::contexts::Context;
 use crate::team::role::Role;
+use crate::team::settings::TeamSettings;
 
 /// 0 is the orchestrator; the others are numbered as they were launched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -139,6 +140,8 @@ pub enum AgentEnd {
 /// A team's whole work on one step of a task.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TeamRun {
+    /// With which, and the record, every conversation can be made anew.
+    pub settings: Arc<TeamSettings>,
     pub record: Vec<Arc<Entry>>,
     pub end: AgentEnd,
 }

@@ -86,7 +86,7 @@ impl Recorder {
     }
 
     pub fn run(&mut self, end: AgentEnd) -> TeamRun {
-        TeamRun { record: std::mem::take(&mut self.record), end }
+        TeamRun { settings: Arc::default(), record: std::mem::take(&mut self.record), end }
     }
 }
 

@@ -12,9 +12,20 @@ pub enum Mode {
     Stateless,
 }
 
+/// How agents are spoken to; [`Prompts::style`](crate::team::prompts) says what that is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Prompts {
+    /// All that a capable model can use.
+    #[default]
+    Standard,
+    /// A few lines and no clock: for policies with a small context.
+    Compact,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct TeamSettings {
     pub mode: Mode,
+    pub prompts: Prompts,
     pub orchestrator_turns_max: u32,
     /// Of one answer.
     pub orchestrator_answer_tokens_max: u32,
@@ -46,10 +57,22 @@ impl Mode {
     }
 }
 
+impl Prompts {
+    pub const NAMES: [(&str, Self); 2] = [("standard", Self::Standard), ("compact", Self::Compact)];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::Compact => "compact",
+        }
+    }
+}
+
 impl Default for TeamSettings {
     fn default() -> Self {
         Self {
             mode: Mode::Stateful,
+            prompts: Prompts::Standard,
             orchestrator_turns_max: 50,
             orchestrator_answer_tokens_max: 4096,
             subagent_answer_tokens_max: 4096,

@@ -19,6 +19,7 @@ use crate::environment::Workbench;
 use crate::model::backoff::GaveUp;
 use crate::model::endpoint::{CallError, Called, Endpoint};
 use crate::model::models::Models;
+use crate::model::scripts::Scripts;
 use crate::model::{Answer, ModelErrorKind, Request};
 use crate::sandbox::{Limits, SandboxError};
 use crate::team::action::{Bootstrap, CoderAction, ExplorerAction, OrchestratorAction};
@@ -50,6 +51,8 @@ pub(crate) struct Work {
     pub user: Option<String>,
     /// Of the environment.
     pub limits: Limits,
+    /// For a demonstrator, where the team has one.
+    pub scripts: Option<Arc<Scripts>>,
     pub reply: oneshot::Sender<Worked>,
 }
 
@@ -86,6 +89,7 @@ pub(crate) struct Stage {
     workbench: Workbench,
     user: Option<String>,
     limits: Limits,
+    scripts: Option<Arc<Scripts>>,
     /// Of the task: scratch folders are its agents' own.
     step: u32,
     started: Instant,
@@ -114,7 +118,7 @@ impl Stage {
         rollout: Rollout,
         parent: ActorCell,
     ) -> Self {
-        let Work { assigned, workbench, user, limits, reply } = work;
+        let Work { assigned, workbench, user, limits, scripts, reply } = work;
         let started = Instant::now();
         let (deadline, step) = (started + assigned.limit, assigned.key.step);
         let mut stage = Self {
@@ -123,6 +127,7 @@ impl Stage {
             workbench,
             user,
             limits,
+            scripts,
             step,
             started,
             rollout,
@@ -224,8 +229,11 @@ impl Stage {
                     let _ = port.send(entries);
                 }
             }
-            Effect::Call { op, role, request, time_left } => {
+            Effect::Call { op, role, mut request, time_left } => {
                 let endpoint = self.context.models.of(role).clone();
+                if endpoint.settings().kind.demonstrates() {
+                    request.scripts.clone_from(&self.scripts);
+                }
                 let deadline = Instant::now() + time_left;
                 self.work(op, async move {
                     Done::Called(Box::new(call(&endpoint, &request, deadline).await))
@@ -243,11 +251,12 @@ impl Stage {
                 let hands = self.coder(agent);
                 self.work(op, async move { Done::Acted(hands.change(&change, time_left).await) });
             }
-            Effect::Look { op, bootstrap } => {
+            Effect::Look { op, snapshot, bootstrap } => {
                 let (shell, limits) = (self.shell(), self.limits.clone());
                 let chars_max = self.context.settings.bootstrap_chars_max;
                 self.work(op, async move {
-                    Done::Looked(look(&shell, &limits, &bootstrap, chars_max).await)
+                    let limits = snapshot.then_some(&limits);
+                    Done::Looked(look(&shell, limits, &bootstrap, chars_max).await)
                 });
             }
             Effect::Resolve { op, refs, tasks, for_task } => {
@@ -433,13 +442,17 @@ async fn call(
     }
 }
 
+/// `limits` are part of a snapshot, where one is wanted.
 async fn look(
     shell: &AgentShell,
-    limits: &Limits,
+    limits: Option<&Limits>,
     paths: &[Bootstrap],
     chars_max: usize,
 ) -> Result<Looked, SandboxError> {
-    let snapshot = snapshot::take(shell, limits).await?;
+    let snapshot = match limits {
+        Some(limits) => Some(snapshot::take(shell, limits).await?),
+        None => None,
+    };
     let bootstrap = match paths {
         [] => String::new(),
         paths => bootstrap::contents(shell, paths, chars_max, LOOK_TIME).await?,

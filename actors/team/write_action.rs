@@ -5,8 +5,8 @@
 //! space.
 
 use crate::team::action::{
-    Change, CoderAction, CreateTask, Edit, ExplorerAction, OrchestratorAction, Report,
-    ReportedContext, Scratchpad, Search, SubagentAction, Todo, TodoOperation, Tool,
+    Change, CoderAction, CreateTask, Edit, ExplorerAction, MAX_TURNS_DEFAULT, OrchestratorAction,
+    Report, ReportedContext, Scratchpad, Search, SubagentAction, Todo, TodoOperation, Tool,
 };
 use crate::team::role::SubagentKind;
 use crate::team::written::{Body, Written};
@@ -124,11 +124,12 @@ fn create_task(task: &CreateTask) -> Written<'_> {
     };
     let bootstrap = task.bootstrap.iter();
     let bootstrap = bootstrap.map(|b| Body::new().text("path", &b.path).text("reason", &b.reason));
+    let max_turns = (task.max_turns != MAX_TURNS_DEFAULT).then_some(task.max_turns.into());
     let mut body = Body::new()
         .word("agent_type", agent)
         .text("title", &task.title)
         .text("description", &task.description)
-        .number("max_turns", Some(task.max_turns.into()))
+        .number("max_turns", max_turns)
         .list("context_refs", &task.context_refs)
         .items("context_bootstrap", bootstrap);
     if !task.auto_launch {

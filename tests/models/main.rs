@@ -39,6 +39,7 @@ fn settings(kind: EndpointKind, url: &str) -> EndpointSettings {
         price: None,
         run: None,
         policy: None,
+        mistakes: Default::default(),
     }
 }
 
@@ -57,6 +58,7 @@ fn request(turn: u32, texts: &[&str]) -> Request {
         max_tokens: 64,
         instruction: "".into(),
         policy_version: 5,
+        scripts: None,
     }
 }
 

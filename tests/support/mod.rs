@@ -99,6 +99,8 @@ pub struct Scenario<'a> {
     pub starts: usize,
     /// Of orchestrator, explorer and coder, for a team.
     pub models: Option<[Arc<dyn Model>; 3]>,
+    /// As which the orchestrator's model is configured.
+    pub orchestrator: EndpointKind,
     /// On everything that it makes.
     pub label: String,
     /// Where trajectories and logs are kept, if they are.
@@ -125,6 +127,7 @@ impl<'a> Scenario<'a> {
             retries: 3,
             starts: 16,
             models: None,
+            orchestrator: EndpointKind::OpenAi,
             label: "test".into(),
             records: None,
         }
@@ -176,7 +179,7 @@ impl<'a> Scenario<'a> {
             agent_timeout: None,
             verifier_timeout: None,
             scheme: Scheme::Binary,
-            team: self.models.clone().map(team),
+            team: self.models.clone().map(|models| team(models, self.orchestrator)),
             run: self.label.clone(),
             node: "local".into(),
             incarnation: opened.incarnation,
@@ -209,10 +212,10 @@ impl<'a> Scenario<'a> {
 }
 
 /// Whose agents may die as often as a scenario wants them to.
-fn team(models: [Arc<dyn Model>; 3]) -> TeamParts {
+fn team(models: [Arc<dyn Model>; 3], orchestrator: EndpointKind) -> TeamParts {
     let settings = |role: Role| EndpointSettings {
         name: role.as_str().into(),
-        kind: EndpointKind::OpenAi,
+        kind: if role == Role::Orchestrator { orchestrator } else { EndpointKind::OpenAi },
         model: String::new(),
         url: String::new(),
         api_key: None,
@@ -224,6 +227,7 @@ fn team(models: [Arc<dyn Model>; 3]) -> TeamParts {
         price: None,
         run: None,
         policy: None,
+        mistakes: Default::default(),
     };
     let [orchestrator, explorer, coder] = Role::ALL.map(|role| role.as_str().to_owned());
     TeamParts {

@@ -1,0 +1,83 @@
+//! What a family's templates are made of.
+
+use crate::generate::Difficulty;
+use crate::generate::random::Random;
+
+/// One thing to do, with its parameters open.
+#[derive(Debug)]
+pub struct Template {
+    pub name: &'static str,
+    pub difficulty: Difficulty,
+    /// What its parameters stand for, in order. Those of the same kind get different values.
+    pub parameters: &'static [Parameter],
+    /// Ways to say it; `{0}` is the first parameter.
+    pub phrasings: &'static [&'static str],
+    /// From the parameters' values: all but the instruction.
+    pub make: fn(values: &[&'static str], random: &mut Random) -> Made,
+}
+
+/// What a parameter may be.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Parameter {
+    pub values: &'static [&'static str],
+}
+
+/// An instance without its instruction.
+#[derive(Debug, Default)]
+pub struct Made {
+    /// What lies in the working folder at the start: name and content.
+    pub start: Vec<(String, String)>,
+    /// What must hold in the end.
+    pub end: Vec<End>,
+    /// The commands of the solution, a line each.
+    pub solution: Vec<String>,
+    /// Those of the known-bad solutions.
+    pub hard_coded: Vec<String>,
+    pub near_miss: Vec<String>,
+}
+
+/// Of a path in the working folder.
+#[derive(Debug)]
+pub enum End {
+    /// A file with this text; how many line ends it ends with is nobody's business.
+    Text(String, String),
+    /// A file with this number and nothing else.
+    Number(String, usize),
+    Gone(String),
+}
+
+impl Template {
+    /// How many parameters there are: combinations of values, those that are alike left out.
+    pub fn space(&self) -> usize {
+        let mut space = 1;
+        for (at, parameter) in self.parameters.iter().enumerate() {
+            space *= parameter.values.len() - self.taken(at);
+        }
+        space
+    }
+
+    /// The values of one of the [space](Self::space)'s parameters.
+    pub fn values(&self, mut number: usize) -> Vec<&'static str> {
+        let mut values: Vec<&'static str> = Vec::new();
+        for (at, parameter) in self.parameters.iter().enumerate() {
+            let left = parameter.values.iter().filter(|value| !values.contains(value));
+            let left: Vec<&'static str> = left.copied().collect();
+            let radix = parameter.values.len() - self.taken(at);
+            values.push(left[number % radix]);
+            number /= radix;
+        }
+        values
+    }
+
+    pub fn instruction(&self, phrasing: usize, values: &[&str]) -> String {
+        let numbered = values.iter().enumerate();
+        numbered.fold(self.phrasings[phrasing].to_owned(), |text, (at, value)| {
+            text.replace(&format!("{{{at}}}"), value)
+        })
+    }
+
+    /// Values of a parameter that those before it of the same kind have.
+    fn taken(&self, at: usize) -> usize {
+        self.parameters[..at].iter().filter(|before| **before == self.parameters[at]).count()
+    }
+}
