@@ -74,6 +74,9 @@ fn strftime_now(format: &str) -> String {
     text
 }
 
+/// Of one level; a template chooses it.
+const INDENT_MAX: usize = 16;
+
 /// Python's `json.dumps`, without the escapes of HTML that Jinja's own filter adds.
 fn tojson(state: &State, value: Value, options: Kwargs) -> Result<String, Error> {
     let indent: Option<Value> = options.get("indent")?;
@@ -92,13 +95,10 @@ fn tojson(state: &State, value: Value, options: Kwargs) -> Result<String, Error>
                 [item.to_owned(), ": ".to_owned()]
             }
         },
-        indent: match indent {
-            None => None,
-            Some(indent) => Some(match (indent.as_str(), indent.as_usize()) {
-                (Some(text), _) => text.to_owned(),
-                (None, spaces) => " ".repeat(spaces.unwrap_or(0).min(16)),
-            }),
-        },
+        indent: indent.map(|indent| match (indent.as_str(), indent.as_usize()) {
+            (Some(text), _) => text.to_owned(),
+            (None, spaces) => " ".repeat(spaces.unwrap_or(0).min(INDENT_MAX)),
+        }),
     };
     options.assert_all_used()?;
     let json = serde_json::to_value(&value)
