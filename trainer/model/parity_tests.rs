@@ -1,16 +1,22 @@
 //! The model against transformers' Qwen3: what it computes with the directories in trainer/goldens,
 //! which tests/parity/qwen3.py has made.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 
-use candle_core::{Device, Tensor};
+use candle_core::{Device, Tensor, Var};
 
 use super::config::ModelConfig;
+use super::init::Normal;
+use super::lora::{Lora, LoraSettings, LoraTarget};
 use super::parameters::Parameters;
 use super::step::{Activations, StepSettings, TargetLogprobs, forward_backward, logprobs};
+use super::weights_write::{WeightsFormat, write_weights};
 use crate::ops::Ops;
 use crate::samples::batch::{Batch, Target};
 use crate::tensors::read::TensorFile;
+use crate::tensors::write::{self, WeightType};
 
 /// Of the largest element of a tensor.
 const TOLERANCE: f64 = 1e-4;
@@ -172,5 +178,79 @@ fn the_loss_and_every_gradient_are_those_of_transformers() {
                 }
             }
         }
+    }
+}
+
+/// Both ways: a directory that is written here is read by transformers, or PEFT, which compute the
+/// same with it, and what they write is read here as the same numbers.
+#[test]
+#[ignore = "needs Python with transformers and peft: see tests/parity/qwen3.py"]
+fn transformers_and_peft_read_what_is_written_and_write_what_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in GOLDENS {
+        let golden = Golden::read(name);
+        for (element, shard_bytes_max) in [(WeightType::F32, 20_000), (WeightType::Bf16, 1 << 30)] {
+            let dir = dir.path().join(format!("{name}-{element:?}"));
+            std::fs::create_dir(&dir).unwrap();
+            let config = &golden.parameters.config;
+            let format = WeightsFormat { element, shard_bytes_max };
+            write_weights(&dir, &golden.parameters, format).unwrap();
+            config.write(&dir, element).unwrap();
+            write_expected(&dir, &golden.parameters, &golden.ids);
+            python(["check".as_ref(), dir.as_path()]);
+            let again = dir.join("again");
+            assert_eq!(&ModelConfig::read(&again.join("config.json")).unwrap(), config);
+            let again = Parameters::load(&again, config, &Device::Cpu).unwrap();
+            same_bits(&again.named(), &golden.parameters.named());
+        }
+        check_adapter(&dir.path().join(format!("{name}-F32")), &golden);
+    }
+}
+
+fn check_adapter(base: &Path, golden: &Golden) {
+    let targets = LoraTarget::ALL.into_iter().collect();
+    let settings = LoraSettings { rank: 4, alpha: 6.0, targets };
+    let config = &golden.parameters.config;
+    let lora = Lora::random(config, &settings, 1, &Device::Cpu).unwrap();
+    for (stream, (_, var)) in lora.named().into_iter().enumerate() {
+        let draws = Normal::new(2, stream as u64).draws(var.elem_count(), 0.1);
+        var.set(&Tensor::from_vec(draws, var.shape(), &Device::Cpu).unwrap()).unwrap();
+    }
+    let dir = base.join("adapter");
+    std::fs::create_dir(&dir).unwrap();
+    lora.save(&dir, &base.display().to_string()).unwrap();
+    write_expected(&dir, &lora.effective(&golden.parameters).unwrap(), &golden.ids);
+    python(["check-adapter".as_ref(), base, &dir]);
+    let again = Lora::load(&dir.join("again"), config, &Device::Cpu).unwrap();
+    assert_eq!(again.settings, settings);
+    same_bits(&again.named(), &lora.named());
+}
+
+/// What the script compares its own log-probabilities with.
+fn write_expected(dir: &Path, parameters: &Parameters, ids: &[Vec<u32>]) {
+    let batch = in_rows(ids);
+    let settings = settings().pop().unwrap();
+    let found = logprobs(parameters, &batch, &settings).unwrap().logprobs;
+    let found = Tensor::from_vec(found, (batch.rows, batch.len - 1), &Device::Cpu).unwrap();
+    let tensors = BTreeMap::from([("logprobs".to_owned(), found)]);
+    let metadata = BTreeMap::from([("ids".to_owned(), serde_json::to_string(ids).unwrap())]);
+    write::write(&dir.join("expected.safetensors"), &tensors, WeightType::F32, &metadata).unwrap();
+}
+
+fn python<const N: usize>(arguments: [&Path; N]) {
+    let python = std::env::var_os("ORCAPACK_PYTHON").unwrap_or_else(|| "python3".into());
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/qwen3.py");
+    let status = Command::new(python).arg(script).args(arguments).status().unwrap();
+    assert!(status.success(), "{arguments:?}");
+}
+
+fn same_bits(found: &[(String, &Var)], expected: &[(String, &Var)]) {
+    assert_eq!(found.len(), expected.len());
+    for ((name, found), (_, expected)) in found.iter().zip(expected) {
+        let bits = |var: &Var| -> Vec<u32> {
+            let values: Vec<f32> = var.flatten_all().unwrap().to_vec1().unwrap();
+            values.into_iter().map(f32::to_bits).collect()
+        };
+        assert_eq!(bits(found), bits(expected), "{name}");
     }
 }
