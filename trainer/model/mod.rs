@@ -4,3 +4,13 @@ pub mod config;
 pub mod parameters;
 
 pub mod init;
+
+mod head;
+mod head_fused;
+mod layer;
+mod layer_fused;
+mod plan;
+
+pub mod step;
+
+pub mod gradients;

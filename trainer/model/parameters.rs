@@ -50,6 +50,8 @@ pub struct LayerParameters {
 pub(crate) const EMBED: &str = "model.embed_tokens.weight";
 pub(crate) const HEAD: &str = "lm_head.weight";
 const NORM: &str = "model.norm.weight";
+/// Of one layer.
+pub(crate) const LAYER_WEIGHTS: usize = 11;
 const LAYERS: &str = "model.layers";
 
 impl Parameters {
@@ -153,7 +155,7 @@ impl LayerParameters {
     }
 
     /// In the order of [`LayerParameters::build`].
-    fn named(&self) -> [(&'static str, &Var); 11] {
+    pub(crate) fn named(&self) -> [(&'static str, &Var); LAYER_WEIGHTS] {
         [
             ("input_layernorm.weight", &self.input_norm),
             ("self_attn.q_proj.weight", &self.q_proj),
