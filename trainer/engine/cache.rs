@@ -31,16 +31,10 @@ impl Cache {
     /// # Errors
     /// No room for so many in the process's address space.
     pub fn new(config: &ModelConfig, pages_max: usize) -> Result<Self, TryReserveError> {
-        let depth = lanes_of(config.head_dim);
-        let empty = || {
-            let mut blocks = Vec::new();
-            blocks.try_reserve_exact(pages_max.saturating_mul(depth))?;
-            Ok(blocks)
-        };
-        let head = |_| Ok(HeadCache { depth, keys: empty()?, values: empty()? });
-        let layer = |_| (0..config.num_key_value_heads).map(head).collect();
-        let layers = (0..config.num_hidden_layers).map(layer).collect::<Result<_, _>>()?;
-        Ok(Self { pages_max, layers })
+        let heads = config.num_key_value_heads;
+        let layer = || (0..heads).map(|_| HeadCache::new(config, pages_max)).collect();
+        let layers = (0..config.num_hidden_layers).map(|_| layer());
+        Ok(Self { pages_max, layers: layers.collect::<Result<_, _>>()? })
     }
 
     /// The heads of a layer, with room for `pages`.
@@ -57,6 +51,14 @@ impl Cache {
 }
 
 impl HeadCache {
+    fn new(config: &ModelConfig, pages_max: usize) -> Result<Self, TryReserveError> {
+        let depth = lanes_of(config.head_dim);
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        keys.try_reserve_exact(pages_max.saturating_mul(depth))?;
+        values.try_reserve_exact(pages_max.saturating_mul(depth))?;
+        Ok(Self { depth, keys, values })
+    }
+
     pub fn keys(&self, page: u32) -> &[Block] {
         &self.keys[page as usize * self.depth..][..self.depth]
     }
