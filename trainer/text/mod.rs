@@ -1,4 +1,15 @@
 //! Words and tokens: tokenizer, chat template, and conversations that only grow.
 
-pub mod chat;
+mod file;
+
+mod byte_pieces;
+pub mod text_stream;
 pub mod tokenizer;
+mod train_tokenizer;
+
+pub mod chat;
+mod template_functions;
+
+pub mod conversation;
+
+pub use train_tokenizer::CHATML_SPECIALS;
