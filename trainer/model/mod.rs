@@ -9,3 +9,16 @@ pub mod weights_write;
 
 pub mod lora;
 mod lora_dir;
+
+mod head;
+mod head_fused;
+mod layer;
+mod layer_fused;
+mod plan;
+
+pub mod step;
+
+pub mod gradients;
+
+#[cfg(test)]
+mod parity_tests;

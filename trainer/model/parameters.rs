@@ -51,6 +51,8 @@ pub struct LayerParameters<W = Var> {
 pub(crate) const EMBED: &str = "model.embed_tokens.weight";
 pub(crate) const HEAD: &str = "lm_head.weight";
 const NORM: &str = "model.norm.weight";
+/// Of one layer.
+pub(crate) const LAYER_WEIGHTS: usize = 11;
 const LAYERS: &str = "model.layers";
 
 impl<W> Parameters<W> {
@@ -155,7 +157,7 @@ impl<W> LayerParameters<W> {
     }
 
     /// In the order of [`LayerParameters::build`].
-    fn named(&self) -> [(&'static str, &W); 11] {
+    pub(crate) fn named(&self) -> [(&'static str, &W); LAYER_WEIGHTS] {
         [
             ("input_layernorm.weight", &self.input_norm),
             ("self_attn.q_proj.weight", &self.q_proj),

@@ -1,1 +1,4 @@
 //! From gradients to the next weights.
+
+pub mod adamw;
+pub mod schedule;
