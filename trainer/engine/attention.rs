@@ -10,11 +10,12 @@ use rayon::prelude::*;
 
 use crate::engine::cache::{HeadCache, PAGE_TOKENS};
 use crate::engine::forward::Piece;
-use crate::engine::lanes::{LANES, Lanes, exp, lanes_of, tile};
+use crate::engine::lanes::{LANES, Lanes, lanes_of, tile};
 use crate::engine::matmul::Activations;
 use crate::engine::norm::rms_norm_head;
 use crate::engine::weights::LayerWeights;
 use crate::model::config::ModelConfig;
+use crate::ops::fused::lanes::exp;
 
 /// What all heads of a layer share.
 #[derive(Clone, Copy)]
@@ -235,7 +236,7 @@ impl Queries<'_> {
         let mut scales = [0.0; M];
         for m in 0..M {
             let scores = &mut self.scores[m * pages.len()..][..pages.len()];
-            scales[m] = 1.0 / exponentials::<FUSED>(scores, position(m) + 1);
+            scales[m] = 1.0 / exponentials(scores, position(m) + 1);
         }
         let mut block = 0;
         while block < depth {
@@ -260,7 +261,7 @@ impl Queries<'_> {
 
 /// Turns the first `count` scores into e^(score - greatest), the others into 0; their sum.
 #[inline(always)]
-fn exponentials<const FUSED: bool>(scores: &mut [Lanes], count: usize) -> f32 {
+fn exponentials(scores: &mut [Lanes], count: usize) -> f32 {
     let (whole, rest) = (count / LANES, count % LANES);
     if rest > 0 {
         scores[whole].0[rest..].fill(f32::NEG_INFINITY);
@@ -272,7 +273,7 @@ fn exponentials<const FUSED: bool>(scores: &mut [Lanes], count: usize) -> f32 {
     let greatest = greatest.reduce(f32::max);
     let mut sum = Lanes::ZERO;
     for scores in used {
-        *scores = scores.map(|score| exp::<FUSED>(score - greatest));
+        *scores = scores.map(|score| exp(score - greatest));
         sum = sum.zip(*scores, |a, b| a + b);
     }
     sum.reduce(|a, b| a + b)

@@ -3,6 +3,8 @@
 //! Which page belongs to whom is the scheduler's matter. A page of a head is a few blocks, as a
 //! product wants them: keys as `[features, tokens]`, values as `[tokens, features]`.
 
+use std::collections::TryReserveError;
+
 use crate::engine::lanes::{Block, LANES, Lanes, lanes_of};
 use crate::model::config::ModelConfig;
 
@@ -25,12 +27,14 @@ pub(crate) struct HeadCache {
 
 impl Cache {
     /// Memory is taken as pages are used for the first time, at most for `pages_max`.
-    pub fn new(config: &ModelConfig, pages_max: usize) -> Self {
-        let depth = lanes_of(config.head_dim);
-        let empty = || Vec::with_capacity(pages_max * depth);
-        let head = || HeadCache { depth, keys: empty(), values: empty() };
-        let layer = || (0..config.num_key_value_heads).map(|_| head()).collect();
-        Self { pages_max, layers: (0..config.num_hidden_layers).map(|_| layer()).collect() }
+    ///
+    /// # Errors
+    /// No room for so many in the process's address space.
+    pub fn new(config: &ModelConfig, pages_max: usize) -> Result<Self, TryReserveError> {
+        let heads = config.num_key_value_heads;
+        let layer = || (0..heads).map(|_| HeadCache::new(config, pages_max)).collect();
+        let layers = (0..config.num_hidden_layers).map(|_| layer());
+        Ok(Self { pages_max, layers: layers.collect::<Result<_, _>>()? })
     }
 
     /// The heads of a layer, with room for `pages`.
@@ -47,6 +51,14 @@ impl Cache {
 }
 
 impl HeadCache {
+    fn new(config: &ModelConfig, pages_max: usize) -> Result<Self, TryReserveError> {
+        let depth = lanes_of(config.head_dim);
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        keys.try_reserve_exact(pages_max.saturating_mul(depth))?;
+        values.try_reserve_exact(pages_max.saturating_mul(depth))?;
+        Ok(Self { depth, keys, values })
+    }
+
     pub fn keys(&self, page: u32) -> &[Block] {
         &self.keys[page as usize * self.depth..][..self.depth]
     }

@@ -3,6 +3,8 @@
 //! Every sum has one order, whatever is computed beside it (`EN-1` of [`lanes`](super::lanes)):
 //! the same tokens give the same bits, alone or in a batch, in one piece or in many.
 
+use std::collections::TryReserveError;
+
 use crate::engine::attention::{Angles, Attention, attend};
 use crate::engine::cache::{Cache, PAGE_TOKENS};
 use crate::engine::lanes::lanes_of;
@@ -45,10 +47,6 @@ pub(crate) struct Logits<'f> {
 }
 
 impl Logits<'_> {
-    pub fn rows(&self) -> usize {
-        self.lanes.rows
-    }
-
     /// Copies a row into `values`.
     pub fn read(&self, row: usize, values: &mut Vec<f32>) {
         values.clear();
@@ -59,9 +57,11 @@ impl Logits<'_> {
 }
 
 impl Forward {
-    pub fn new(config: &ModelConfig, pages_max: usize) -> Self {
-        Self {
-            cache: Cache::new(config, pages_max),
+    /// # Errors
+    /// No memory for so many pages.
+    pub fn new(config: &ModelConfig, pages_max: usize) -> Result<Self, TryReserveError> {
+        Ok(Self {
+            cache: Cache::new(config, pages_max)?,
             angles: Angles::new(config.head_dim, config.rope_theta),
             places: Vec::new(),
             hidden: Activations::default(),
@@ -70,7 +70,7 @@ impl Forward {
             attended: Activations::default(),
             gated: Activations::default(),
             logits: Activations::default(),
-        }
+        })
     }
 
     /// Computes all pieces, keeps their keys and values, and gives the logits that are asked for.
@@ -149,3 +149,7 @@ impl Forward {
         project(&self.normed, &weights.head, &mut self.logits);
     }
 }
+
+#[cfg(test)]
+#[path = "forward_tests.rs"]
+mod tests;

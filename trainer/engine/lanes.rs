@@ -99,32 +99,3 @@ pub fn tile<'d, const FUSED: bool, const M: usize, const N: usize>(
     }
     sums
 }
-
-/// Of `x`, e^x within 2 units in the last place; 0 below -87.3, and at most 2^127.
-///
-/// Range reduction by ln 2 in two parts and a polynomial of degree 6, as `expf` of Cephes. Without
-/// a branch or a call, so that it is computed in lanes.
-#[inline(always)]
-pub fn exp<const FUSED: bool>(x: f32) -> f32 {
-    const LOWEST: f32 = -87.3;
-    const HIGHEST: f32 = 88.0;
-    /// 1.5 * 2^23: adding it rounds to a whole number, which is then in the lowest bits.
-    const ROUNDER: f32 = 12_582_912.0;
-    const LN_2_HIGH: f32 = 0.693_359_4;
-    const LN_2_LOW: f32 = -2.121_944_4e-4;
-    // Comparisons and not `clamp`: what is not a number stays so.
-    let bounded = if x < LOWEST { LOWEST } else { x };
-    let bounded = if bounded > HIGHEST { HIGHEST } else { bounded };
-    let rounded = multiply_add::<FUSED>(bounded, std::f32::consts::LOG2_E, ROUNDER);
-    let power = rounded - ROUNDER;
-    let rest = multiply_add::<FUSED>(-power, LN_2_HIGH, bounded);
-    let rest = multiply_add::<FUSED>(-power, LN_2_LOW, rest);
-    let mut sum = 1.987_569_1e-4;
-    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5] {
-        sum = multiply_add::<FUSED>(sum, rest, coefficient);
-    }
-    let value = multiply_add::<FUSED>(sum, rest * rest, rest) + 1.0;
-    let exponent = (rounded.to_bits().wrapping_sub(ROUNDER.to_bits()).wrapping_add(127)) << 23;
-    let scaled = value * f32::from_bits(exponent);
-    if x < LOWEST { 0.0 } else { scaled }
-}

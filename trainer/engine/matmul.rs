@@ -4,8 +4,9 @@ use multiversion::multiversion;
 use multiversion::target::target_cfg_f;
 use rayon::prelude::*;
 
-use crate::engine::lanes::{Lanes, exp, tile};
+use crate::engine::lanes::{Lanes, tile};
 use crate::engine::weights::Packed;
+use crate::ops::fused::lanes::exp;
 
 /// Tasks for each thread: a thread that is disturbed gets fewer of them.
 const TASKS_PER_THREAD: usize = 4;
@@ -89,15 +90,15 @@ fn add(a: &Activations, weights: &Packed, first: usize, out: &mut [Lanes]) {
 ))]
 fn store_gated(a: &Activations, weights: &Packed, first: usize, out: &mut [Lanes]) {
     if target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64")) {
-        panels::<true, 2>(a, weights, first, out, |_, [gate, up]| gated::<true>(gate, up));
+        panels::<true, 2>(a, weights, first, out, |_, [gate, up]| gated(gate, up));
     } else {
-        panels::<false, 2>(a, weights, first, out, |_, [gate, up]| gated::<false>(gate, up));
+        panels::<false, 2>(a, weights, first, out, |_, [gate, up]| gated(gate, up));
     }
 }
 
 #[inline(always)]
-fn gated<const FUSED: bool>(gate: Lanes, up: Lanes) -> Lanes {
-    gate.zip(up, |gate, up| gate / (1.0 + exp::<FUSED>(-gate)) * up)
+fn gated(gate: Lanes, up: Lanes) -> Lanes {
+    gate.zip(up, |gate, up| gate / (1.0 + exp(-gate)) * up)
 }
 
 /// The panels of `out`, each finished from `G` panels of the weights and what it held.

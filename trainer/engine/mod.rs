@@ -25,6 +25,8 @@ mod worker;
 
 mod attention;
 mod cache;
+#[cfg(test)]
+mod fixtures;
 mod forward;
 mod lanes;
 mod matmul;
@@ -85,10 +87,16 @@ impl Engine {
             .thread_name(|index| format!("engine-{index}"))
             .build()
             .map_err(|error| EngineError::Ended(format!("no threads: {error}")))?;
+        let pages = settings.pages();
+        let forward =
+            Forward::new(&weights.config, pages).map_err(|error| EngineError::BadRequest {
+                key: "kept_tokens_max",
+                expected: "keys and values that fit into memory".to_owned(),
+                found: error.to_string(),
+            })?;
         let (handle, commands, shared) =
             EngineHandle::new(limits, settings.queue_max, weights.version);
         let work = move || {
-            let pages = settings.pages();
             let mut worker = Worker {
                 scheduler: Scheduler::new(Limits {
                     slots: settings.slots,
@@ -96,7 +104,7 @@ impl Engine {
                     pages,
                     prefill_tokens_max: settings.prefill_tokens_max,
                 }),
-                forward: Forward::new(&weights.config, pages),
+                forward,
                 weights,
                 tokenizer: &tokenizer,
                 eos,

@@ -1,10 +1,10 @@
 //! From logits to a token.
 
 use multiversion::multiversion;
-use multiversion::target::target_cfg_f;
 
-use crate::engine::lanes::{LANES, Lanes, exp};
+use crate::engine::lanes::{LANES, Lanes};
 use crate::engine::request::{EngineError, SamplingParams};
+use crate::ops::fused::lanes::exp;
 
 /// Weights that are summed together before they are added to the others: in a large vocabulary,
 /// a sum of small numbers one by one would lose them.
@@ -175,11 +175,7 @@ fn exponentials(logits: &mut [f32], weights: &mut [f32], temperature: f32) {
     let greatest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     for (logit, weight) in logits.iter_mut().zip(weights) {
         *logit = (*logit - greatest) / temperature;
-        *weight = if target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64")) {
-            exp::<true>(*logit)
-        } else {
-            exp::<false>(*logit)
-        };
+        *weight = exp(*logit);
     }
 }
 

@@ -7,7 +7,7 @@
 
 pub mod attention;
 pub mod head_norm;
-mod lanes;
+pub(crate) mod lanes;
 pub mod matrix;
 pub mod rms_norm;
 pub mod swiglu;
