@@ -105,6 +105,10 @@ fn description(script: &str) -> String {
     if let Some(commands) = plain_commands(script) {
         return commands.iter().map(|command| format!("$ {command}\n")).collect();
     }
+    // A block with nothing in it would be no command.
+    if script.trim().is_empty() {
+        return "$ true\n".to_owned();
+    }
     // Longer than any row of backticks within.
     let mut marks = "```".to_owned();
     while script.contains(&marks) {
