@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
 
 use orcapack_tasks::generate::{Difficulty, FAMILIES, Family, Split};
@@ -262,7 +262,8 @@ pub struct GcArgs {
 }
 
 fn families() -> impl TypedValueParser<Value = &'static Family> {
-    PossibleValuesParser::new(FAMILIES.iter().map(|family| family.name)).try_map(|name| {
+    let known = FAMILIES.iter().map(|family| PossibleValue::new(family.name).help(family.about));
+    PossibleValuesParser::new(known).try_map(|name| {
         FAMILIES.iter().find(|family| family.name == name).ok_or("no family of this name")
     })
 }

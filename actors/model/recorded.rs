@@ -20,9 +20,10 @@
 //! | `extra.prompt` | what was asked, as said below; not read back |
 //! | `extra.step`, `extra.turn` | where it stands: the task's step, from 0, the turn, from 1 |
 //!
-//! `extra.prompt` is what [`sent`](crate::team::sent) says: of the messages that were asked with the
-//! agent's answer before, and that answer behind them, the first `kept`; behind those the messages
-//! that were `added`, each with `role` and `content`. The first answer of a task's step keeps none.
+//! `extra.prompt` is what [`sent`](crate::team::sent) says: of the messages that were asked with
+//! the agent's answer before, and that answer behind them, the first `kept`; behind those the
+//! messages that were `added`, each with `role` and `content`. The first answer of a task's step
+//! keeps none.
 //!
 //! A step of source `agent` without `extra.turn`, or one that is copied context, is no answer of a
 //! model. Everything else in a step (tool calls, observation, other keys in `extra`) is free.

@@ -2,10 +2,10 @@
 //! solution and has a coder run it.
 //!
 //! In its first turn it delegates the script by one `task_create`: line by line where it is plain
-//! commands, each behind `$ `, else as a whole in a fenced block; [`literal`](crate::model::literal)
-//! subagents run either as it stands. In its next turn it finishes. So a team whose subagents are
-//! literal shows a policy how a task is solved, graded by the task's own tests. On a share of the
-//! rollouts it can delegate a known-bad solution instead: a mistake to be unlearned.
+//! commands, each behind `$ `, else as a whole in a fenced block. Subagents of kind
+//! [`literal`](crate::model::literal) run either as it stands. In its next turn it finishes. So it
+//! shows a policy how tasks are solved, graded by their own tests. On a share of the rollouts it
+//! can delegate a known-bad solution instead: a mistake to be unlearned.
 //!
 //! A pure function of the request, which carries the scripts for this kind alone.
 
@@ -104,6 +104,10 @@ fn lacks(what: &str) -> ModelError {
 fn description(script: &str) -> String {
     if let Some(commands) = plain_commands(script) {
         return commands.iter().map(|command| format!("$ {command}\n")).collect();
+    }
+    // A block with nothing in it would be no command.
+    if script.trim().is_empty() {
+        return "$ true\n".to_owned();
     }
     // Longer than any row of backticks within.
     let mut marks = "```".to_owned();

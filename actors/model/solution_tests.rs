@@ -59,6 +59,7 @@ fn plain_commands_are_delegated_one_by_one() {
         ("mv a z\nmv b a  \nmv z b", vec!["mv a z", "mv b a", "mv z b"]),
         ("echo \"it's\" 'so \"' \\' > a\n", vec!["echo \"it's\" 'so \"' \\' > a"]),
         ("./run.sh; ls\n", vec!["./run.sh; ls"]),
+        ("\n", vec!["true"]),
     ] {
         assert_eq!(run_of(script), commands, "{script}");
     }
@@ -80,11 +81,9 @@ fn what_one_line_leaves_to_the_next_is_delegated_as_a_whole() {
         "! ls\n",
         "echo `ls`\n",
         "cat <<'E'\n```\nfenced\n```\nE\n",
-        "",
         "#!/bin/bash\n# nothing\n",
     ] {
-        let whole = if script.is_empty() { vec![] } else { vec![script.to_owned()] };
-        assert_eq!(run_of(script), whole, "{script}");
+        assert_eq!(run_of(script), [script], "{script}");
     }
     let long = "true\n".repeat(PLAIN_LINES_MAX + 1);
     assert_eq!(run_of(&long), [long]);

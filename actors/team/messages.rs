@@ -135,6 +135,7 @@ pub(crate) fn shorten(messages: &mut Vec<Message>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::team::settings::Prompts;
 
     #[test]
     fn a_shortened_conversation_keeps_its_ends_and_speakers_in_turn() {
@@ -150,6 +151,7 @@ mod tests {
 
     #[test]
     fn the_last_turn_is_told() {
+        let style = Prompts::Standard.style();
         let seconds = Duration::from_secs;
         let left = |turn| Left {
             turn,
@@ -158,9 +160,12 @@ mod tests {
             time: seconds(250),
             tokens: 1 << 30,
         };
-        assert_eq!(status(Role::Coder, &left(3), None), "[turn 3 of 8, 1:05 elapsed, 4:10 left]");
-        assert!(status(Role::Coder, &left(8), None).ends_with("end it with `report`."));
-        let forced = status(Role::Orchestrator, &left(9), Some(ForcedBy::TurnsUsedUp));
+        assert_eq!(
+            status(style, Role::Coder, &left(3), None),
+            "[turn 3 of 8, 1:05 elapsed, 4:10 left]"
+        );
+        assert!(status(style, Role::Coder, &left(8), None).ends_with("end it with `report`."));
+        let forced = status(style, Role::Orchestrator, &left(9), Some(ForcedBy::TurnsUsedUp));
         assert!(
             forced.contains("all turns are used up") && forced.contains("`<finish>`"),
             "{forced}"

@@ -16,13 +16,35 @@ fn bytes(instance: &Instance) -> BTreeMap<String, Vec<u8>> {
     instance.files.iter().map(|(path, entry)| (path.to_owned(), read(entry))).collect()
 }
 
-fn all(split: Split) -> Vec<Instance> {
-    let TooMany { there_are } = order(split, usize::MAX, 0).instances().unwrap_err();
-    order(split, there_are, 0).instances().unwrap()
+/// All that a split has: template, parameters, phrasing. Nothing is made of them.
+fn all(split: Split) -> Vec<(&'static Template, usize, usize)> {
+    let order = order(split, 0, 0);
+    let templates = FAMILIES[0].templates.iter();
+    let of =
+        |template| order.stock(template).left.into_iter().map(move |(at, p)| (template, at, p));
+    templates.flat_map(of).collect()
+}
+
+#[test]
+fn more_than_there_are_is_refused_with_their_number() {
+    let [train, held_out] = [Split::Train, Split::HeldOut].map(|split| all(split).len());
+    for (split, there_are) in [(Split::Train, train), (Split::HeldOut, held_out)] {
+        let refused = order(split, there_are + 1, 5).instances().unwrap_err();
+        assert_eq!(refused, TooMany { there_are });
+    }
+    assert!(train > 30_000 && held_out > 10_000, "{train}, {held_out}");
+    // Down to the last one, each is another.
+    let templates = &FAMILIES[0].templates[2..3];
+    let family = Box::leak(Box::new(Family { name: "files", about: "", templates }));
+    let order = Order { family, ..order(Split::Train, 0, 1) };
+    let TooMany { there_are } = Order { count: 1000, ..order }.instances().unwrap_err();
+    let made = Order { count: there_are, ..order }.instances().unwrap();
+    let names: BTreeSet<String> = made.into_iter().map(|made| made.name).collect();
+    assert_eq!(names.len(), there_are);
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(16))]
+    #![proptest_config(ProptestConfig::with_cases(8))]
 
     #[test]
     fn the_same_seed_makes_the_same_bytes_and_a_larger_count_only_adds(
@@ -44,16 +66,15 @@ proptest! {
 
 #[test]
 fn train_and_held_out_share_no_parameters() {
-    // The parameters are in the name, before the phrasing.
-    let parameters = |split| -> BTreeSet<String> {
-        let made = all(split).into_iter();
-        made.map(|made| made.name.rsplit_once('-').unwrap().0.to_owned()).collect()
+    let parameters = |split| -> BTreeSet<(&str, usize)> {
+        all(split).into_iter().map(|(template, at, _)| (template.name, at)).collect()
     };
     let [train, held_out] = [Split::Train, Split::HeldOut].map(parameters);
     assert_eq!(train.intersection(&held_out).count(), 0);
     for template in FAMILIES[0].templates {
-        let prefix = format!("files-{}-", template.name);
-        let of = |set: &BTreeSet<String>| set.iter().filter(|it| it.starts_with(&prefix)).count();
+        let of = |set: &BTreeSet<(&str, usize)>| {
+            set.iter().filter(|(name, _)| *name == template.name).count()
+        };
         let (train, held_out) = (of(&train), of(&held_out));
         assert_eq!(train + held_out, template.space(), "{}", template.name);
         let share = held_out as f64 / template.space() as f64;
@@ -62,14 +83,13 @@ fn train_and_held_out_share_no_parameters() {
 }
 
 #[test]
-fn no_two_instances_say_the_same_or_have_one_name() {
-    let made: Vec<Instance> = [Split::Train, Split::HeldOut].into_iter().flat_map(all).collect();
-    let said: BTreeSet<Vec<u8>> =
-        made.iter().map(|made| bytes(made).remove("instruction.md").unwrap()).collect();
-    assert_eq!(said.len(), made.len());
-    assert!(said.iter().all(|text| text.len() < 90 && !text.contains(&b'{')));
-    let names: BTreeSet<&str> = made.iter().map(|made| made.name.as_str()).collect();
-    assert_eq!(names.len(), made.len());
+fn no_two_instances_say_the_same() {
+    let mut said = BTreeSet::new();
+    for (template, at, phrasing) in [Split::Train, Split::HeldOut].into_iter().flat_map(all) {
+        let text = template.instruction(phrasing, &template.values(at));
+        assert!(text.len() < 80 && !text.contains('{'), "{text}");
+        assert!(said.insert(text), "{} {at} {phrasing}", template.name);
+    }
 }
 
 #[test]
@@ -123,6 +143,25 @@ fn an_instance_is_pinned() {
     let text = |path: &str| String::from_utf8(files[path].clone()).unwrap();
     insta::assert_snapshot!(
         [made[6].name.clone(), text("instruction.md"), text("tests/test.sh")].join("\n"),
-        @""
+        @r#"
+    files-words-64-0
+    Count the words of e. Write the number into g.
+
+    #!/bin/bash
+    # The reward is 1 when every test passes, else 0.
+    reward=1
+    result() { # STATUS NAME
+      if [ "$1" = 0 ]; then echo "ok: $2"; else echo "not ok: $2"; reward=0; fi
+    }
+    cd /app || exit
+    [ -f g ] && text=$(cat g) && [ "${text//[[:space:]]}" = 8 ]
+    result $? 'number in g'
+    [ -f e ] && [ "$(cat e)" = 'cat bell
+    fish moon
+    rock fish
+    rice gold' ]
+    result $? 'text of e'
+    echo $reward > /logs/verifier/reward.txt
+    "#
     );
 }

@@ -47,7 +47,7 @@ mod tests {
     #[test]
     fn the_numbers_of_a_key_are_pinned() {
         let mut random = Random::new(&["files", "copy"], 7);
-        assert_eq!([(); 4].map(|()| random.below(1000)), [0, 0, 0, 0]);
+        assert_eq!([(); 4].map(|()| random.below(1000)), [529, 81, 5, 323]);
     }
 
     #[test]
