@@ -203,7 +203,8 @@ proptest! {
             };
             let difference = (moved(STEP) - moved(-STEP)) / (2.0 * STEP);
             let found = f64::from(output.d_logprobs[target]);
-            prop_assert!(close(found, difference), "target {}: {} and {}", target, found, difference);
+            let both = (found, difference);
+            prop_assert!(close(found, difference), "target {}: {:?}", target, both);
         }
     }
 

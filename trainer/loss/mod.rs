@@ -12,10 +12,10 @@
 //!                                                        - (reference - logprob) - 1)
 //! ```
 //!
-//! The surrogate is the algorithm's. `w` (truncated importance sampling: Yao et al., "Your Efficient
-//! RL Framework Secretly Brings You Off-Policy RL Training", 2025) and `A` have no gradient. The
-//! last term is the k3 estimator of the divergence from a reference (Schulman, "Approximating KL
-//! Divergence", 2020).
+//! The surrogate is the algorithm's. `w` (truncated importance sampling: Yao et al., "Your
+//! Efficient RL Framework Secretly Brings You Off-Policy RL Training", 2025) and `A` have no
+//! gradient. The last term is the k3 estimator of the divergence from a reference (Schulman,
+//! "Approximating KL Divergence", 2020).
 //!
 //! A step may be computed batch by batch: the values and gradients of its batches add up to the
 //! step's, as each batch is told of the whole step ([`StepCounts`]).

@@ -5,7 +5,8 @@ use crate::loss::inputs::check_length;
 use crate::loss::{LossError, StepCounts};
 
 /// Of a batch: its part of the step's loss, `-sum of a logprob`, and the derivative of that by each
-/// target's log-probability. `samples` is the sample of each target, all of a sample's in one batch.
+/// target's log-probability. `samples` is the sample of each target; all of a sample's targets are
+/// in one batch.
 ///
 /// # Errors
 /// No targets, lists of other lengths, a log-probability that is not finite.
