@@ -50,6 +50,20 @@ fn what_fills_a_row_up_is_a_segment_without_targets() {
 }
 
 #[test]
+fn rows_are_nearly_full() {
+    // From 64 tokens to 4096, the shorter the more.
+    let lengths = (0..1000_u32).map(|n| {
+        let part = f64::from(n.wrapping_mul(2_654_435_761) >> 8) / f64::from(1 << 24);
+        (64.0 * 64.0_f64.powf(part)) as usize
+    });
+    let samples: Vec<Sample> =
+        lengths.enumerate().map(|(n, tokens)| sample(n, tokens, 9)).collect();
+    let packing = pack(&samples, &settings(8192, 4)).unwrap();
+    assert!(packing.efficiency() > 0.99, "{}", packing.efficiency());
+    assert!(packing.too_long.is_empty());
+}
+
+#[test]
 fn what_cannot_be_packed_is_refused() {
     for (row_tokens_max, rows_max) in [(0, 1), (1, 0), (1 << 20, 1 << 20)] {
         let refused = pack(&[], &settings(row_tokens_max, rows_max)).unwrap_err();

@@ -169,9 +169,11 @@ proptest! {
         }
     }
 
+    /// But for space at the beginning of an answer, which a tokenizer may join with the line break
+    /// before it: a model that has said so has said it in tokens of its own.
     #[test]
     fn chatml_is_rendered_as_a_whole_would_be(
-        turns in prop::collection::vec("[ -;=-~\n]{0,12}", 1..6),
+        turns in prop::collection::vec("([!-;=-~][ -;=-~\n]{0,12})?", 1..6),
     ) {
         let renderer = chatml();
         let messages: Vec<ChatMessage> = turns
