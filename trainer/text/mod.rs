@@ -13,3 +13,6 @@ mod template_functions;
 pub mod conversation;
 
 pub use train_tokenizer::CHATML_SPECIALS;
+
+#[cfg(test)]
+mod golden_tests;
