@@ -314,6 +314,37 @@ fn a_batch_that_does_not_fit_is_refused_with_what_was_expected() {
     }
 }
 
+#[test]
+fn a_segment_of_many_blocks_of_keys_is_seen_whole() {
+    let config = ModelConfig { num_hidden_layers: 1, ..config(true) };
+    let parameters = parameters(&config);
+    let batch = batch(vec![vec![577, 1, 70]], 29);
+    let composed = run(&parameters, &batch, &settings(Ops::Composed));
+    assert_same(&parameters, &run(&parameters, &batch, &settings(Ops::Fused)), &composed);
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    let parameters = parameters(&config(true));
+    let batch = batch(vec![vec![70, 30], vec![100]], 29);
+    let with = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let (targets, gradients) = pool.install(|| run(&parameters, &batch, &settings(Ops::Fused)));
+        (targets, host(&gradients))
+    };
+    assert_eq!(with(1), with(3));
+}
+
+#[test]
+fn fused_operations_refuse_weights_that_are_not_f32() {
+    let mut parameters = parameters(&config(true));
+    let half = parameters.layers[1].up_proj.to_dtype(candle_core::DType::BF16).unwrap();
+    parameters.layers[1].up_proj = candle_core::Var::from_tensor(&half.detach()).unwrap();
+    let error = logprobs(&parameters, &batch(vec![vec![5]], 29), &settings(Ops::Fused));
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("fused operations need F32, found BF16"), "{error}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
     #[test]

@@ -114,9 +114,11 @@ pub fn backward(
     let blocks = d_qkv.par_chunks_mut(block).zip(qkv.par_chunks(block)).enumerate();
     let partial = blocks.map(|(block, (d_qkv, qkv))| {
         let mut d_norms = (vec![0.0; shape.head_dim], vec![0.0; shape.head_dim]);
+        let mut room = d_norms.clone();
         let tokens = d_qkv.chunks_exact_mut(shape.qkv()).zip(qkv.chunks_exact(shape.qkv()));
         for (token, (d_qkv, qkv)) in (block * TOKENS..).zip(tokens) {
-            token_backward((d_qkv, &mut d_norms), (d_by_head, qkv), token, norm, shape);
+            let out = (d_qkv, &mut d_norms, &mut room);
+            token_backward(out, (d_by_head, qkv), token, norm, shape);
         }
         d_norms
     });
@@ -187,9 +189,12 @@ fn turn(
     }
 }
 
+/// Two vectors of a head's length.
+type Pair = (Vec<f32>, Vec<f32>);
+
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma"))]
 fn token_backward(
-    (d_qkv, d_norms): (&mut [f32], &mut (Vec<f32>, Vec<f32>)),
+    (d_qkv, d_norms, (normed, scaled)): (&mut [f32], &mut Pair, &mut Pair),
     (d_by_head, qkv): (&[f32], &[f32]),
     token: usize,
     norm: HeadNorm<'_>,
@@ -198,7 +203,6 @@ fn token_backward(
     let (head_dim, half) = (shape.head_dim, shape.head_dim / 2);
     let (row, column) = (token / shape.len, token % shape.len);
     let (cos, sin) = norm.rotary.at(norm.positions[token]);
-    let (mut normed, mut scaled) = (vec![0.0; head_dim], vec![0.0; head_dim]);
     for kv_head in 0..shape.kv_heads {
         for part in 0..shape.groups + 2 {
             let head = (row * shape.kv_heads + kv_head) * (shape.groups + 2) + part;
@@ -219,7 +223,7 @@ fn token_backward(
             }
             let d_weight = if part < shape.groups { &mut d_norms.0 } else { &mut d_norms.1 };
             let x = &qkv[from..from + head_dim];
-            row_backward(d_x, d_weight, &mut scaled, (&normed, x), weight, norm.eps);
+            row_backward(d_x, d_weight, scaled, (normed, x), weight, norm.eps);
         }
     }
 }
