@@ -8,6 +8,9 @@ use crate::engine::handle::{EngineStats, Generation};
 use crate::engine::request::{EndReason, Event, GenerateRequest, SampledToken, SamplingParams};
 use crate::model::config::ModelConfig;
 use crate::model::parameters::Parameters;
+use crate::model::step::{Activations, StepSettings, logprobs};
+use crate::ops::Ops;
+use crate::samples::batch::{Batch, Target};
 use crate::text::CHATML_SPECIALS;
 
 const VOCAB: usize = 259;
@@ -61,7 +64,8 @@ struct Answer {
 
 /// All that comes of a request, in the order that is promised.
 async fn answer(mut generation: Generation) -> Answer {
-    let mut answer = Answer { cached_tokens: 0, tokens: Vec::new(), end: next(&mut generation).await };
+    let mut answer =
+        Answer { cached_tokens: 0, tokens: Vec::new(), end: next(&mut generation).await };
     if let Event::Started { cached_tokens } = answer.end {
         answer.cached_tokens = cached_tokens;
         answer.end = next(&mut generation).await;
@@ -125,7 +129,11 @@ async fn the_same_request_gives_the_same_bits_alone_and_in_any_company() {
             };
             // Some prompts are the same, some begin alike, and lengths are all different.
             let prompt = prompt(1 + (index * 13) % 90, (index % 4) as u32);
-            GenerateRequest { sampling, top_logprobs: index % 3, ..request(&prompt, 1 + index % 30, 0) }
+            GenerateRequest {
+                sampling,
+                top_logprobs: index % 3,
+                ..request(&prompt, 1 + index % 30, 0)
+            }
         })
         .collect();
     let together: Vec<_> =
@@ -140,6 +148,54 @@ async fn the_same_request_gives_the_same_bits_alone_and_in_any_company() {
 }
 
 #[tokio::test]
+async fn logprobs_are_those_of_the_trainer() {
+    for config in [ModelConfig::small(VOCAB, 0), config()] {
+        let parameters = parameters(&config, 3);
+        let weights = Arc::new(EngineWeights::pack(&parameters, 3).unwrap());
+        let engine = Engine::start(weights, tokenizer(), vec![2], SETTINGS).unwrap();
+        for len in [1, 17, 50] {
+            let mut ids = prompt(len, 8);
+            let answer = answer(engine.generate(request(&ids, 40, 5)).unwrap()).await;
+            ids.extend(answer.tokens.iter().map(|token| token.id));
+            let batch = row(&ids, len);
+            for ops in [Ops::Fused, Ops::Composed] {
+                let settings = StepSettings {
+                    ops,
+                    activations: Activations::Keep,
+                    logprob_chunk: 64,
+                    temperature: 1.0,
+                };
+                let expected = logprobs(&parameters, &batch, &settings).unwrap().logprobs;
+                assert_eq!(expected.len(), answer.tokens.len());
+                for (token, expected) in answer.tokens.iter().zip(expected) {
+                    let error = (token.logprob - expected).abs();
+                    assert!(error < 1e-4, "{} for {expected}, {ops:?}", token.logprob);
+                }
+            }
+        }
+    }
+}
+
+/// One sequence, whose tokens from `from` on are asked for.
+fn row(ids: &[u32], from: usize) -> Batch {
+    let target = |at: usize| Target {
+        place: at as u32 - 1,
+        id: ids[at],
+        sample: 0,
+        sampler_logprob: f32::NAN,
+        version: 0,
+    };
+    Batch {
+        rows: 1,
+        len: ids.len(),
+        ids: ids.to_vec(),
+        positions: (0..ids.len() as u32).collect(),
+        segments: vec![vec![ids.len() as u32]],
+        targets: (from..ids.len()).map(target).collect(),
+    }
+}
+
+#[tokio::test]
 async fn a_conversation_reads_what_was_kept() {
     let engine = engine(SETTINGS);
     let mut tokens = prompt(40, 5);
@@ -149,7 +205,7 @@ async fn a_conversation_reads_what_was_kept() {
     tokens.extend([7, 8, 9]);
     let second = answer(engine.generate(request(&tokens, 5, 2)).unwrap()).await;
     assert_eq!(second.cached_tokens, 48, "59 were computed, in pages of 16");
-    let fresh = super::tests::engine(SETTINGS);
+    let fresh = Engine::start(weights(1), tokenizer(), vec![2], SETTINGS).unwrap();
     let expected = answer(fresh.generate(request(&tokens, 5, 2)).unwrap()).await;
     assert_eq!(bits(&second.tokens), bits(&expected.tokens));
 }
@@ -291,9 +347,8 @@ async fn what_is_not_finite_fails_its_request_alone() {
     let bad = engine.generate(request(&[4, 5], 5, 0)).unwrap();
     let good = engine.generate(request(&[4, 6], 5, 0)).unwrap();
     let error = answer(bad).await.end;
-    let is_told = |event: &Event| {
-        matches!(event, Event::Failed(EngineError::NotFinite { index: 0, .. }))
-    };
+    let is_told =
+        |event: &Event| matches!(event, Event::Failed(EngineError::NotFinite { index: 0, .. }));
     assert!(is_told(&error), "{error:?}");
     assert!(!is_told(&answer(good).await.end));
 }
@@ -331,7 +386,8 @@ fn each_setting_is_checked() {
     };
     assert_eq!(key(EngineSettings { slots: 0, ..SETTINGS }), "slots");
     assert_eq!(key(EngineSettings { context_tokens_max: 1, ..SETTINGS }), "context_tokens_max");
-    let most = EngineSettings { context_tokens_max: usize::MAX, kept_tokens_max: usize::MAX, ..SETTINGS };
+    let most =
+        EngineSettings { context_tokens_max: usize::MAX, kept_tokens_max: usize::MAX, ..SETTINGS };
     assert_eq!(key(most), "context_tokens_max");
     assert_eq!(key(EngineSettings { kept_tokens_max: 127, ..SETTINGS }), "kept_tokens_max");
     assert_eq!(key(EngineSettings { kept_tokens_max: usize::MAX, ..SETTINGS }), "kept_tokens_max");
