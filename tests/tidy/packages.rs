@@ -27,6 +27,7 @@ fn every_dependency_is_used() {
         ("tasks/Cargo.toml", &["tasks"][..]),
         ("actors/Cargo.toml", &["actors"]),
         ("cluster/Cargo.toml", &["cluster"]),
+        ("trainer/Cargo.toml", &["trainer"]),
         ("Cargo.toml", &["runtime", "tests", "benches"]),
     ] {
         let manifest = manifest(path);
