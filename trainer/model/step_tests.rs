@@ -45,7 +45,8 @@ fn batch(segments: Vec<Vec<u32>>, vocab: usize) -> Batch {
     let id = |at: usize| ((at * 7 + at / 5 * 3) % vocab) as u32;
     let ids = (0..rows * len).map(id).collect();
     let positions: Vec<u32> = segments.iter().flatten().flat_map(|&len| 0..len).collect();
-    let wanted = |at: &usize| positions[*at] > 0 && (at / len % 2 == 0 || at % 2 == 0);
+    let wanted =
+        |at: &usize| positions[*at] > 0 && ((at / len).is_multiple_of(2) || at.is_multiple_of(2));
     let targets = (0..rows * len).filter(wanted).map(|at| Target {
         place: at as u32 - 1,
         id: id(at),

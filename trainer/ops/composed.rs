@@ -19,18 +19,23 @@ pub struct Places {
 }
 
 impl Places {
+    /// Of a batch that has tokens.
+    ///
+    /// # Errors
+    /// The device's.
     pub fn new(batch: &Batch, rotary: &RotaryTable, device: &Device) -> Result<Self> {
         let (rows, len) = (batch.rows, batch.len);
-        let table = |part: fn((&'_ [f32], &'_ [f32])) -> Vec<f32>| {
-            let values: Vec<f32> = batch
-                .positions
-                .iter()
-                .flat_map(|&position| part(rotary.at(position)).repeat(2))
-                .collect();
-            let head_dim = values.len() / (rows * len).max(1);
-            Tensor::from_vec(values, (rows, 1, len, head_dim), device)
-        };
-        let (cos, sin) = (table(|(cos, _)| cos.to_vec())?, table(|(_, sin)| sin.to_vec())?);
+        let (mut cos, mut sin) = (Vec::new(), Vec::new());
+        for &position in &batch.positions {
+            let (of_cos, of_sin) = rotary.at(position);
+            for _half in 0..2 {
+                cos.extend_from_slice(of_cos);
+                sin.extend_from_slice(of_sin);
+            }
+        }
+        let head_dim = cos.len() / (rows * len);
+        let table = |values| Tensor::from_vec(values, (rows, 1, len, head_dim), device);
+        let (cos, sin) = (table(cos)?, table(sin)?);
         Ok(Self { cos, sin, mask: mask(batch, device)? })
     }
 }
@@ -39,7 +44,7 @@ impl Places {
 fn mask(batch: &Batch, device: &Device) -> Result<Tensor> {
     let (rows, len) = (batch.rows, batch.len);
     let mut mask = vec![f32::NEG_INFINITY; rows * len * len];
-    for (row, segments) in mask.chunks_mut((len * len).max(1)).zip(&batch.segments) {
+    for (row, segments) in mask.chunks_mut(len * len).zip(&batch.segments) {
         let mut start = 0;
         for &segment in segments {
             let end = start + segment as usize;

@@ -2,7 +2,7 @@
 //! without branches. Inlined into the kernels, so that they are compiled for the kernel's target.
 
 /// Two AVX-512 registers or four of AVX2: enough sums at a time to hide an addition's latency.
-const LANES: usize = 32;
+pub const LANES: usize = 32;
 
 #[inline(always)]
 fn total(lanes: [f32; LANES]) -> f32 {
@@ -82,7 +82,7 @@ pub fn exp(x: f32) -> f32 {
     let p = p * r + 8.333_452e-3;
     let p = p * r + 4.166_579_6e-2;
     let p = p * r + 1.666_666_5e-1;
-    let p = p * r + 5.000_000_1e-1;
+    let p = p * r + 0.5;
     let p = p * r * r + r + 1.0;
     // 2^n, into the exponent.
     let e = f32::from_bits(p.to_bits().wrapping_add(shifted.to_bits() << 23));

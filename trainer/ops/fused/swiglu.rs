@@ -3,7 +3,7 @@
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::lanes::exp;
+use super::lanes::{LANES, exp};
 
 /// Tokens of a task.
 const TOKENS: usize = 16;
@@ -47,12 +47,30 @@ fn rows_backward(gate_up: &mut [f32], d_out: &mut [f32], intermediate: usize) {
     let rows = gate_up.chunks_exact_mut(2 * intermediate);
     for (d_out, gate_up) in d_out.chunks_exact_mut(intermediate).zip(rows) {
         let (gate, up) = gate_up.split_at_mut(intermediate);
-        for ((d, gate), up) in d_out.iter_mut().zip(gate).zip(up) {
-            let s = sigmoid(*gate);
-            let silu = *gate * s;
-            let (d_gate, d_up) = (*d * *up * (s + silu * (1.0 - s)), *d * silu);
-            *d = silu * *up;
-            (*gate, *up) = (d_gate, d_up);
+        let (d, d_rest) = d_out.as_chunks_mut::<LANES>();
+        let (gate, gate_rest) = gate.as_chunks_mut::<LANES>();
+        let (up, up_rest) = up.as_chunks_mut::<LANES>();
+        for ((d, gate), up) in d.iter_mut().zip(gate).zip(up) {
+            (*d, *gate, *up) = lanes_backward(*d, *gate, *up);
+        }
+        for ((d, gate), up) in d_rest.iter_mut().zip(gate_rest).zip(up_rest) {
+            ([*d], [*gate], [*up]) = lanes_backward([*d], [*gate], [*up]);
         }
     }
+}
+
+/// By value, so that the compiler sees that nothing overlaps.
+#[inline(always)]
+fn lanes_backward<const N: usize>(
+    mut d: [f32; N],
+    mut gate: [f32; N],
+    mut up: [f32; N],
+) -> ([f32; N], [f32; N], [f32; N]) {
+    for i in 0..N {
+        let s = sigmoid(gate[i]);
+        let silu = gate[i] * s;
+        let d_gate = d[i] * up[i] * (s + silu * (1.0 - s));
+        (d[i], gate[i], up[i]) = (silu * up[i], d_gate, d[i] * silu);
+    }
+    (d, gate, up)
 }
