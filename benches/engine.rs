@@ -129,12 +129,7 @@ async fn answers(engine: &EngineHandle, batch: usize, max_tokens: usize, round: 
         let id = |at: usize| ((at * (7919 + round) + index * 31) % VOCAB) as u32;
         let request = GenerateRequest {
             prompt: (0..PROMPT_TOKENS).map(id).collect(),
-            sampling: SamplingParams {
-                temperature: 1.0,
-                top_p: 1.0,
-                top_k: 0,
-                seed: index as u64,
-            },
+            sampling: SamplingParams { temperature: 1.0, top_p: 1.0, top_k: 0, seed: index as u64 },
             max_tokens,
             stop_ids: Vec::new(),
             stop: Vec::new(),

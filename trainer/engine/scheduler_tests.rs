@@ -7,11 +7,13 @@ use super::*;
 const PAGE: usize = PAGE_TOKENS;
 const LIMITS: Limits = Limits { slots: 3, queue_max: 6, pages: 12, prefill_tokens_max: 2 * PAGE };
 
-/// A scheduler over pages that know what was written to them: of each place, the token, all that
-/// was before it, and the versions of the weights that computed them.
+/// A token with all that was before it, and the versions of the weights that computed it.
+type Written = (Vec<u32>, BTreeSet<u64>);
+
+/// A scheduler over pages that know what was written to them.
 struct Driver {
     scheduler: Scheduler,
-    pages: Vec<Vec<Option<(Vec<u32>, BTreeSet<u64>)>>>,
+    pages: Vec<Vec<Option<Written>>>,
     version: u64,
     taken: RequestId,
     /// That wait or run.
