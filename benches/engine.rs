@@ -5,8 +5,8 @@
 //! nobody else's and a noisy machine disturbs both alike; medians count. The ratio is what other
 //! machines can be compared by.
 //!
-//! `cargo bench --bench engine`, about four minutes. `ORCAPACK_PYTHON` names a Python that has torch
-//! and transformers (else it is `python3`); without one, only our side is measured.
+//! `cargo bench --bench engine`, about four minutes. `ORCAPACK_PYTHON` names a Python that has
+//! torch and transformers (else it is `python3`); without one, only our side is measured.
 
 #[expect(dead_code, reason = "the other benches use more of it")]
 #[path = "support/samples.rs"]

@@ -107,7 +107,8 @@ proptest! {
             if pieces.is_empty() {
                 continue;
             }
-            for (found, (index, _, to)) in pool.install(|| together.step(&pieces)).iter().zip(&pieces) {
+            let found = pool.install(|| together.step(&pieces));
+            for (found, (index, _, to)) in found.iter().zip(&pieces) {
                 let mut alone = Driver::new(pack(), &[sequences[*index].clone()]);
                 let expected = alone.step(&[(0, 0, *to)]).remove(0);
                 prop_assert_eq!(bits(found), bits(&expected));

@@ -7,9 +7,9 @@
 //!
 //! - `EN-2`: a request that was taken ends exactly once: by [`Scheduler::advance`] or
 //!   [`Scheduler::cancel`].
-//! - `EN-3`: requests are admitted, and their prompts read, in the order in which they came. One is admitted when there is
-//!   a slot and the pages of its longest answer are free for certain, so that it never waits
-//!   again.
+//! - `EN-3`: requests are admitted, and their prompts read, in the order in which they came. One
+//!   is admitted when there is a slot and the pages of its longest answer are free for certain, so
+//!   that it never waits again.
 //! - `EN-4`: the pages in use never exceed those that there are.
 //! - `EN-5`: what older weights computed is read only by the sequences that had it when the
 //!   weights changed.
