@@ -5,8 +5,8 @@
 //! nobody else's and a noisy machine disturbs both alike; medians count. The ratio is what other
 //! machines can be compared by.
 //!
-//! `cargo bench --bench engine`, about four minutes. `ORCAPACK_PYTHON` names a Python that has torch
-//! and transformers (else it is `python3`); without one, only our side is measured.
+//! `cargo bench --bench engine`, about four minutes. `ORCAPACK_PYTHON` names a Python that has
+//! torch and transformers (else it is `python3`); without one, only our side is measured.
 
 #[expect(dead_code, reason = "the other benches use more of it")]
 #[path = "support/samples.rs"]
@@ -129,12 +129,7 @@ async fn answers(engine: &EngineHandle, batch: usize, max_tokens: usize, round: 
         let id = |at: usize| ((at * (7919 + round) + index * 31) % VOCAB) as u32;
         let request = GenerateRequest {
             prompt: (0..PROMPT_TOKENS).map(id).collect(),
-            sampling: SamplingParams {
-                temperature: 1.0,
-                top_p: 1.0,
-                top_k: 0,
-                seed: index as u64,
-            },
+            sampling: SamplingParams { temperature: 1.0, top_p: 1.0, top_k: 0, seed: index as u64 },
             max_tokens,
             stop_ids: Vec::new(),
             stop: Vec::new(),

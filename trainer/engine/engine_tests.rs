@@ -392,6 +392,7 @@ fn each_setting_is_checked() {
     assert_eq!(key(EngineSettings { kept_tokens_max: 127, ..SETTINGS }), "kept_tokens_max");
     assert_eq!(key(EngineSettings { kept_tokens_max: usize::MAX, ..SETTINGS }), "kept_tokens_max");
     assert_eq!(key(EngineSettings { queue_max: 0, ..SETTINGS }), "queue_max");
+    assert_eq!(key(EngineSettings { queue_max: usize::MAX, ..SETTINGS }), "queue_max");
     assert_eq!(key(EngineSettings { prefill_tokens_max: 15, ..SETTINGS }), "prefill_tokens_max");
     assert_eq!(key(EngineSettings { threads: 0, ..SETTINGS }), "threads");
 }
