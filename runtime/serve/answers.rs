@@ -11,7 +11,7 @@ use orcapack_trainer::engine::handle::{EngineHandle, Generation};
 use orcapack_trainer::engine::request::{EndReason, Event, GenerateRequest, SampledToken};
 use orcapack_trainer::engine::stop::StopTexts;
 use orcapack_trainer::policy::Policy;
-use orcapack_trainer::text::tokenizer::TextStream;
+use orcapack_trainer::text::text_stream::TextStream;
 use serde_json::{Value, json};
 
 use super::asked::Asked;

@@ -16,7 +16,8 @@ use crate::engine::sampler::{Choice, sample};
 use crate::engine::scheduler::{Planned, RequestId, Sampling, Scheduler};
 use crate::engine::stop::StopTexts;
 use crate::engine::weights::EngineWeights;
-use crate::text::tokenizer::{TextStream, Tokenizer};
+use crate::text::text_stream::TextStream;
+use crate::text::tokenizer::Tokenizer;
 
 pub(super) struct Worker<'t> {
     pub weights: Arc<EngineWeights>,
