@@ -180,7 +180,7 @@ impl Shape for Chat {
 
     fn beside(&self) -> Map<String, Value> {
         let prompt =
-            self.tell.token_ids.then(|| ("prompt_token_ids".to_owned(), json!(self.prompt)));
+            self.tell.token_ids.then(|| ("prompt_token_ids".to_owned(), json!(&self.prompt[..])));
         prompt.into_iter().collect()
     }
 }

@@ -61,7 +61,8 @@ struct Answer {
 
 /// All that comes of a request, in the order that is promised.
 async fn answer(mut generation: Generation) -> Answer {
-    let mut answer = Answer { cached_tokens: 0, tokens: Vec::new(), end: next(&mut generation).await };
+    let mut answer =
+        Answer { cached_tokens: 0, tokens: Vec::new(), end: next(&mut generation).await };
     if let Event::Started { cached_tokens } = answer.end {
         answer.cached_tokens = cached_tokens;
         answer.end = next(&mut generation).await;
@@ -125,7 +126,11 @@ async fn the_same_request_gives_the_same_bits_alone_and_in_any_company() {
             };
             // Some prompts are the same, some begin alike, and lengths are all different.
             let prompt = prompt(1 + (index * 13) % 90, (index % 4) as u32);
-            GenerateRequest { sampling, top_logprobs: index % 3, ..request(&prompt, 1 + index % 30, 0) }
+            GenerateRequest {
+                sampling,
+                top_logprobs: index % 3,
+                ..request(&prompt, 1 + index % 30, 0)
+            }
         })
         .collect();
     let together: Vec<_> =
@@ -291,9 +296,8 @@ async fn what_is_not_finite_fails_its_request_alone() {
     let bad = engine.generate(request(&[4, 5], 5, 0)).unwrap();
     let good = engine.generate(request(&[4, 6], 5, 0)).unwrap();
     let error = answer(bad).await.end;
-    let is_told = |event: &Event| {
-        matches!(event, Event::Failed(EngineError::NotFinite { index: 0, .. }))
-    };
+    let is_told =
+        |event: &Event| matches!(event, Event::Failed(EngineError::NotFinite { index: 0, .. }));
     assert!(is_told(&error), "{error:?}");
     assert!(!is_told(&answer(good).await.end));
 }
@@ -331,7 +335,8 @@ fn each_setting_is_checked() {
     };
     assert_eq!(key(EngineSettings { slots: 0, ..SETTINGS }), "slots");
     assert_eq!(key(EngineSettings { context_tokens_max: 1, ..SETTINGS }), "context_tokens_max");
-    let most = EngineSettings { context_tokens_max: usize::MAX, kept_tokens_max: usize::MAX, ..SETTINGS };
+    let most =
+        EngineSettings { context_tokens_max: usize::MAX, kept_tokens_max: usize::MAX, ..SETTINGS };
     assert_eq!(key(most), "context_tokens_max");
     assert_eq!(key(EngineSettings { kept_tokens_max: 127, ..SETTINGS }), "kept_tokens_max");
     assert_eq!(key(EngineSettings { kept_tokens_max: usize::MAX, ..SETTINGS }), "kept_tokens_max");

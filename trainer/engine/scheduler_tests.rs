@@ -113,11 +113,7 @@ impl Driver {
         }
     }
 
-    fn sampled(
-        &mut self,
-        planned: &Planned,
-        sample: &impl Fn(&[u32]) -> (u32, Option<EndReason>),
-    ) {
+    fn sampled(&mut self, planned: &Planned, sample: &impl Fn(&[u32]) -> (u32, Option<EndReason>)) {
         if let Some(Sampling::First { cached_tokens }) = planned.samples {
             assert!(self.cached_tokens.insert(planned.id, cached_tokens).is_none());
         }
