@@ -158,7 +158,7 @@ impl Renderer for Sampler {
         &'a self,
         added: &'a [Message],
     ) -> BoxFuture<'a, Result<Option<Vec<u32>>, ModelError>> {
-        Box::pin(async { self.render(added, conversation::Renderer::bridge).await.map(Some) })
+        Box::pin(async move { self.render(added, conversation::Renderer::bridge).await.map(Some) })
     }
 }
 

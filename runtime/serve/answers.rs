@@ -80,7 +80,7 @@ impl<'a> Answers<'a> {
         asked: &Asked,
         (metrics, prompt_name): (&'a ServeMetrics, &'static str),
     ) -> Result<Self, ApiError> {
-        let own = if asked.ignore_eos { &[][..] } else { &policy.config.eos_token_ids };
+        let own = if asked.ignore_eos { &[][..] } else { policy.config.eos_token_ids.as_slice() };
         let ends: Arc<[u32]> = [own, &asked.stop_ids].concat().into();
         let coming = FuturesUnordered::new();
         let mut choices = Vec::new();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use orcapack_trainer::caps::CONTEXT_TOKENS_MAX;
 use orcapack_trainer::text::tokenizer::Tokenizer;
 use serde_json::{Map, Value, json};
 
@@ -47,12 +48,12 @@ fn prompts(fields: &Fields<'_>, vocab_size: usize) -> Result<Vec<Prompt>, ApiErr
     const EXPECTED: &str = "a text, a list of token ids, or a list of either";
     let ids = |key: &str, value: &Value| {
         let range = 0..=vocab_size as i64 - 1;
-        token_ids(key, value, usize::MAX, range).map(Prompt::Ids)
+        token_ids(key, value, CONTEXT_TOKENS_MAX, range).map(Prompt::Ids)
     };
     match fields.get("prompt") {
         Some(Value::String(text)) => Ok(vec![Prompt::Text(text.clone())]),
-        Some(Value::Array(items)) if items.first().is_some_and(Value::is_number) => {
-            Ok(vec![ids("prompt", &Value::Array(items.clone()))?])
+        Some(list @ Value::Array(items)) if items.first().is_some_and(Value::is_number) => {
+            Ok(vec![ids("prompt", list)?])
         }
         Some(Value::Array(items)) if !items.is_empty() => {
             if items.len() > PROMPTS_MAX {

@@ -133,11 +133,10 @@ impl Served {
     /// The tokens of texts. Long ones take their time, which is not that of a thread that others
     /// wait for.
     async fn encoded(self: &Arc<Self>, texts: Vec<String>) -> Result<Vec<Vec<u32>>, ApiError> {
-        let served = self.clone();
-        let encode = move |texts: &[String]| {
-            texts.iter().map(|text| served.policy().tokenizer.encode(text)).collect()
-        };
-        let encoding = tokio::task::spawn_blocking(move || encode(&texts));
+        let tokenizer = self.policy().tokenizer.clone();
+        let encoding = tokio::task::spawn_blocking(move || {
+            texts.iter().map(|text| tokenizer.encode(text)).collect()
+        });
         encoding.await.map_err(|error| ApiError::internal(error.to_string()))
     }
 

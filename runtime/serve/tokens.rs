@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use orcapack_trainer::caps::CONTEXT_TOKENS_MAX;
 use serde_json::{Value, json};
 
 use super::Served;
@@ -62,7 +63,7 @@ pub(super) async fn detokenize(
         return Err(ApiError::param("tokens", "a list of token ids", shown(&Value::Null)));
     };
     let range = 0..=served.policy().config.vocab_size as i64 - 1;
-    let tokens = token_ids("tokens", tokens, usize::MAX, range)?;
+    let tokens = token_ids("tokens", tokens, CONTEXT_TOKENS_MAX, range)?;
     let text = served.policy().tokenizer.decode(&tokens, true);
     Ok(Json(json!({"prompt": text})))
 }

@@ -16,6 +16,7 @@ mod tokens;
 use std::sync::Arc;
 use std::time::Duration;
 
+use orcapack::embedded::Engines;
 use orcapack_actors::model::connect::connect;
 use orcapack_actors::model::settings::{EndpointKind, EndpointSettings, Sampling, Secret};
 use orcapack_actors::model::{
@@ -44,7 +45,7 @@ fn settings(kind: EndpointKind, url: &str) -> EndpointSettings {
 }
 
 fn client(settings: &EndpointSettings) -> Arc<dyn Model> {
-    connect(settings).unwrap()
+    connect(settings, &Engines::default()).unwrap()
 }
 
 /// A request of a conversation: a system prompt, then user and assistant in turns.

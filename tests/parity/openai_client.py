@@ -11,6 +11,8 @@ import sys
 import unittest
 
 import openai
+from openai.types import Completion
+from openai.types.chat import ChatCompletion
 
 MESSAGES = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hello"}]
 KEY = "sk-of-the-server"
@@ -60,6 +62,17 @@ class Client(unittest.TestCase):
         usage = answer.usage
         self.assertEqual(usage.total_tokens, usage.prompt_tokens + usage.completion_tokens)
         self.assertGreaterEqual(usage.prompt_tokens_details.cached_tokens, 0)
+
+    def test_types_are_openai_s(self):
+        """The client itself is lenient; its types, asked directly, are not."""
+        chat = self.client.chat.completions.with_raw_response.create(
+            model="tiny", messages=MESSAGES, max_completion_tokens=4, logprobs=True, top_logprobs=1
+        )
+        ChatCompletion.model_validate_json(chat.http_response.text, strict=True)
+        completion = self.client.completions.with_raw_response.create(
+            model="tiny", prompt="hello", max_tokens=4, logprobs=1
+        )
+        Completion.model_validate_json(completion.http_response.text, strict=True)
 
     def test_chat_streamed_is_the_whole_one(self):
         whole = self.chat(logprobs=True, top_logprobs=3)

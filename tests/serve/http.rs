@@ -56,7 +56,15 @@ impl Reply {
 /// A response whose body comes as it is read. Dropping it closes the connection.
 pub struct Coming {
     response: Response<Incoming>,
-    connection: JoinHandle<()>,
+    _connection: Connection,
+}
+
+struct Connection(JoinHandle<()>);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Coming {
@@ -80,13 +88,7 @@ impl Coming {
     }
 }
 
-impl Drop for Coming {
-    fn drop(&mut self) {
-        self.connection.abort();
-    }
-}
-
-/// Sends a request on a connection of its own; a body of nothing is a `GET`.
+/// Sends a request on a connection of its own, which closes when the future is dropped; a body of nothing is a `GET`.
 pub async fn send(
     to: SocketAddr,
     path: &str,
@@ -96,7 +98,7 @@ pub async fn send(
     let stream = TcpStream::connect(to).await.unwrap();
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
     // Whatever becomes of the connection shows in the response.
-    let connection = tokio::spawn(async move { drop(connection.await) });
+    let connection = Connection(tokio::spawn(async move { drop(connection.await) }));
     let method = if body.is_some() { "POST" } else { "GET" };
     let mut request = Request::builder().method(method).uri(path).header("host", "test");
     for (name, value) in headers {
@@ -104,5 +106,5 @@ pub async fn send(
     }
     let request = request.body(Full::new(Bytes::from(body.unwrap_or_default()))).unwrap();
     let response = sender.send_request(request).await.unwrap();
-    Coming { response, connection }
+    Coming { response, _connection: connection }
 }
