@@ -103,7 +103,10 @@ fn crates_stand_in_layers() {
         ("actors/Cargo.toml", &["orcapack-tasks"]),
         ("cluster/Cargo.toml", &[]),
         ("trainer/Cargo.toml", &["orcapack-tasks"]),
-        ("Cargo.toml", &["orcapack-actors", "orcapack-cluster", "orcapack-tasks", "orcapack-trainer"]),
+        (
+            "Cargo.toml",
+            &["orcapack-actors", "orcapack-cluster", "orcapack-tasks", "orcapack-trainer"],
+        ),
     ];
     let faults = layers.into_iter().filter_map(|(path, may)| {
         let manifest: toml::Table = read(path).text.parse().unwrap();
