@@ -23,8 +23,8 @@ pub(crate) fn open(path: &Path) -> Result<(File, Metadata), Defect> {
     Ok((file, metadata))
 }
 
-/// The text of a file in UTF-8.
-pub(crate) fn read_text(path: &Path, bytes_max: u64) -> Result<String, Defect> {
+/// All of a file.
+pub(crate) fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Defect> {
     let (file, _) = open(path)?;
     let mut bytes = Vec::new();
     file.take(bytes_max + 1)
@@ -33,7 +33,12 @@ pub(crate) fn read_text(path: &Path, bytes_max: u64) -> Result<String, Defect> {
     if bytes.len() as u64 > bytes_max {
         return Err(Defect::new(path, format!("a file of at most {bytes_max} bytes"), "more"));
     }
-    String::from_utf8(bytes).map_err(|error| {
+    Ok(bytes)
+}
+
+/// The text of a file in UTF-8.
+pub(crate) fn read_text(path: &Path, bytes_max: u64) -> Result<String, Defect> {
+    String::from_utf8(read(path, bytes_max)?).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let before = error.as_bytes().iter().take(at);
         let line = 1 + before.filter(|byte| **byte == b'\n').count();

@@ -113,10 +113,20 @@ def check(folder):
     assert not faults, faults
     compare(model, folder, "transformers")
     if (folder / "tokenizer.json").exists():
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        messages = [{"role": "user", "content": "hello"}]
-        print("tokenizer and template:", repr(tokenizer.apply_chat_template(messages, tokenize=False)))
+        check_text(folder)
     model.save_pretrained(folder / "again")
+
+
+def check_text(folder):
+    """The tokens of the only row are those of the conversation under the metadata key `messages`."""
+    with safe_open(folder / EXPECTED, "pt") as file:
+        metadata = file.metadata()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    text = tokenizer.apply_chat_template(json.loads(metadata["messages"]), tokenize=False)
+    theirs = tokenizer(text, add_special_tokens=False)["input_ids"]
+    print(f"tokenizer and template: {len(theirs)} tokens, end of turn {tokenizer.eos_token}")
+    assert [theirs] == json.loads(metadata["ids"]), theirs
+    tokenizer.save_pretrained(folder / "again")
 
 
 def check_adapter(folder, adapter):

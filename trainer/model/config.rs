@@ -162,7 +162,7 @@ impl ModelConfig {
             "vocab_size": self.vocab_size,
         });
         let generation = json!({"eos_token_id": eos});
-        for (name, value) in [(CONFIG, config), (GENERATION_CONFIG, generation)] {
+        for (name, value) in [(GENERATION_CONFIG, generation), (CONFIG, config)] {
             files::write_text(&dir.join(name), &format!("{value:#}\n"))?;
         }
         Ok(())

@@ -26,7 +26,6 @@ impl Normal {
 
     /// `len` draws times `deviation`, rounded to f32.
     pub fn draws(&mut self, len: usize, deviation: f64) -> Vec<f32> {
-        #[expect(clippy::cast_possible_truncation, reason = "weights are f32")]
         (0..len).map(|_| (self.draw() * deviation) as f32).collect()
     }
 
@@ -48,7 +47,6 @@ impl Normal {
     /// In [-1, 1), a multiple of 2^-52.
     fn uniform(&mut self) -> f64 {
         self.state = self.state.wrapping_add(GOLDEN);
-        #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
         let bits = (mix(self.state) >> 11) as f64;
         bits / (1u64 << 52) as f64 - 1.0
     }

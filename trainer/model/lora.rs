@@ -142,7 +142,6 @@ impl Lora {
             if name.contains("lora_B") {
                 return Var::zeros(shape, DType::F32, device);
             }
-            #[expect(clippy::cast_precision_loss, reason = "widths are below 2^20")]
             let deviation = (3.0 * width as f64).sqrt().recip();
             Var::from_vec(Normal::new(seed, stream).draws(rank * width, deviation), shape, device)
         })
@@ -197,9 +196,7 @@ impl Lora {
     }
 
     fn scale(&self) -> f64 {
-        #[expect(clippy::cast_precision_loss, reason = "ranks are small")]
-        let rank = self.settings.rank as f64;
-        self.settings.alpha / rank
+        self.settings.alpha / self.settings.rank as f64
     }
 }
 

@@ -14,9 +14,13 @@ use super::parameters::Parameters;
 use super::step::{Activations, StepSettings, TargetLogprobs, forward_backward, logprobs};
 use super::weights_write::{WeightsFormat, write_weights};
 use crate::ops::Ops;
+use crate::policy::Policy;
 use crate::samples::batch::{Batch, Target};
 use crate::tensors::read::TensorFile;
 use crate::tensors::write::{self, WeightType};
+use crate::text::CHATML_SPECIALS;
+use crate::text::chat::{ChatMessage, ChatTemplate};
+use crate::text::tokenizer::Tokenizer;
 
 /// Of the largest element of a tensor.
 const TOLERANCE: f64 = 1e-4;
@@ -104,7 +108,6 @@ fn settings() -> Vec<StepSettings> {
         for activations in [Activations::Keep, Activations::Recompute] {
             // Also in pieces that do not fit the targets evenly.
             for logprob_chunk in [5, 1024] {
-                let ops = ops.clone();
                 all.push(StepSettings { ops, activations, logprob_chunk, temperature: 1.0 });
             }
         }
@@ -188,29 +191,53 @@ fn the_loss_and_every_gradient_are_those_of_transformers() {
 fn transformers_and_peft_read_what_is_written_and_write_what_is_read() {
     let dir = tempfile::tempdir().unwrap();
     for name in GOLDENS {
-        let golden = Golden::read(name);
+        let Golden { parameters, ids, .. } = Golden::read(name);
         for (element, shard_bytes_max) in [(WeightType::F32, 20_000), (WeightType::Bf16, 1 << 30)] {
             let dir = dir.path().join(format!("{name}-{element:?}"));
             std::fs::create_dir(&dir).unwrap();
-            let config = &golden.parameters.config;
-            let format = WeightsFormat { element, shard_bytes_max };
-            write_weights(&dir, &golden.parameters, format).unwrap();
-            config.write(&dir, element).unwrap();
-            write_expected(&dir, &golden.parameters, &golden.ids);
-            python(["check".as_ref(), dir.as_path()]);
-            let again = dir.join("again");
-            assert_eq!(&ModelConfig::read(&again.join("config.json")).unwrap(), config);
-            let again = Parameters::load(&again, config, &Device::Cpu).unwrap();
-            same_bits(&again.named(), &golden.parameters.named());
+            write_weights(&dir, &parameters, WeightsFormat { element, shard_bytes_max }).unwrap();
+            parameters.config.write(&dir, element).unwrap();
+            write_expected(&dir, &parameters, &ids, "[]");
+            check(&dir, &parameters);
         }
-        check_adapter(&dir.path().join(format!("{name}-F32")), &golden);
+        check_adapter(&dir.path().join(format!("{name}-F32")), &parameters, &ids);
     }
+    check_policy(&dir.path().join("policy"));
 }
 
-fn check_adapter(base: &Path, golden: &Golden) {
+fn check(dir: &Path, parameters: &Parameters) {
+    python(["check".as_ref(), dir]);
+    let (again, config) = (dir.join("again"), &parameters.config);
+    assert_eq!(&ModelConfig::read(&again.join("config.json")).unwrap(), config);
+    let again = Parameters::load(&again, config, &Device::Cpu).unwrap();
+    same_bits(&again.named(), &parameters.named());
+}
+
+/// With words: the same conversation is the same tokens.
+fn check_policy(dir: &Path) {
+    let texts = ["hello there, hello you", "the cat sat on the mat"];
+    let policy = Policy {
+        config: ModelConfig::small(300, 1),
+        tokenizer: Tokenizer::train(&texts, 300, &CHATML_SPECIALS).unwrap(),
+        chat: ChatTemplate::chatml().unwrap(),
+    };
+    let parameters = Parameters::random(&policy.config, 1, &Device::Cpu).unwrap();
+    policy.save(dir, &parameters, WeightsFormat::default()).unwrap();
+    let messages = [ChatMessage::new("user", "hello, äöü 17 cats"), ChatMessage::answer("you")];
+    let rendered = policy.chat.render(&messages, false, &serde_json::Map::new()).unwrap();
+    let ids = policy.tokenizer.encode(&rendered);
+    let messages = serde_json::to_string(&messages).unwrap();
+    write_expected(dir, &parameters, std::slice::from_ref(&ids), &messages);
+    check(dir, &parameters);
+    let again = Policy::open(&dir.join("again")).unwrap();
+    assert_eq!(again.tokenizer.encode(&rendered), ids);
+    assert_eq!(again.chat.source(), policy.chat.source());
+}
+
+fn check_adapter(base: &Path, parameters: &Parameters, ids: &[Vec<u32>]) {
     let targets = LoraTarget::ALL.into_iter().collect();
     let settings = LoraSettings { rank: 4, alpha: 6.0, targets };
-    let config = &golden.parameters.config;
+    let config = &parameters.config;
     let lora = Lora::random(config, &settings, 1, &Device::Cpu).unwrap();
     for (stream, (_, var)) in lora.named().into_iter().enumerate() {
         let draws = Normal::new(2, stream as u64).draws(var.elem_count(), 0.1);
@@ -219,7 +246,7 @@ fn check_adapter(base: &Path, golden: &Golden) {
     let dir = base.join("adapter");
     std::fs::create_dir(&dir).unwrap();
     lora.save(&dir, &base.display().to_string()).unwrap();
-    write_expected(&dir, &lora.effective(&golden.parameters).unwrap(), &golden.ids);
+    write_expected(&dir, &lora.effective(parameters).unwrap(), ids, "[]");
     python(["check-adapter".as_ref(), base, &dir]);
     let again = Lora::load(&dir.join("again"), config, &Device::Cpu).unwrap();
     assert_eq!(again.settings, settings);
@@ -227,13 +254,15 @@ fn check_adapter(base: &Path, golden: &Golden) {
 }
 
 /// What the script compares its own log-probabilities with.
-fn write_expected(dir: &Path, parameters: &Parameters, ids: &[Vec<u32>]) {
+fn write_expected(dir: &Path, parameters: &Parameters, ids: &[Vec<u32>], messages: &str) {
     let batch = in_rows(ids);
     let settings = settings().pop().unwrap();
     let found = logprobs(parameters, &batch, &settings).unwrap().logprobs;
     let found = Tensor::from_vec(found, (batch.rows, batch.len - 1), &Device::Cpu).unwrap();
     let tensors = BTreeMap::from([("logprobs".to_owned(), found)]);
-    let metadata = BTreeMap::from([("ids".to_owned(), serde_json::to_string(ids).unwrap())]);
+    let ids = serde_json::to_string(ids).unwrap();
+    let metadata = [("ids", ids), ("messages", messages.to_owned())];
+    let metadata = metadata.map(|(key, text)| (key.to_owned(), text)).into();
     write::write(&dir.join("expected.safetensors"), &tensors, WeightType::F32, &metadata).unwrap();
 }
 

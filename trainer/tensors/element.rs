@@ -66,7 +66,6 @@ pub(super) fn f32_to_bf16(number: f32) -> u16 {
     high_half(bits + 0x7FFF + ((bits >> 16) & 1))
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "16 bits are left")]
 fn high_half(bits: u32) -> u16 {
     (bits >> 16) as u16
 }

@@ -1,6 +1,7 @@
 //! The header of a safetensors file: a JSON object of names, with types, shapes and places. Pure.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
@@ -46,10 +47,17 @@ impl Header {
         for (name, value) in entries {
             if name == METADATA {
                 header.metadata = parser.metadata(&value).unwrap_or_default();
-            } else if header.tensors.contains_key(&name) {
-                parser.refuse(&name, "each name once", "the name again");
-            } else if let Some(stored) = parser.tensor(&name, &value) {
-                header.tensors.insert(name, stored);
+                continue;
+            }
+            match header.tensors.entry(name) {
+                Entry::Occupied(entry) => {
+                    parser.refuse(entry.key(), "each name once", "the name again");
+                }
+                Entry::Vacant(entry) => {
+                    if let Some(stored) = parser.tensor(entry.key(), &value) {
+                        entry.insert(stored);
+                    }
+                }
             }
         }
         // With an entry missing there are gaps, which are no fault of the others.

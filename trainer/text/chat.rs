@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
 use crate::caps::TEXT_BYTES_MAX;
-use crate::text::file;
+use crate::files;
 use crate::text::template_functions;
 
 /// One message of a conversation.
@@ -86,7 +86,7 @@ impl ChatTemplate {
         };
         let own_file = dir.join("chat_template.jinja");
         let (file, source) = match own_file.exists() {
-            true => (own_file.clone(), file::read_text(&own_file, TEXT_BYTES_MAX)?),
+            true => (own_file.clone(), files::read_text(&own_file, TEXT_BYTES_MAX)?),
             false => {
                 let source = config.get("chat_template").and_then(in_config).ok_or_else(|| {
                     let expected = "a file, or `chat_template` in tokenizer_config.json";
@@ -135,6 +135,11 @@ impl ChatTemplate {
     /// The template's text, as it stands in chat_template.jinja.
     pub fn source(&self) -> &str {
         &self.shared.source
+    }
+
+    /// The special tokens that the template can name: `bos_token`, `eos_token` and so on.
+    pub fn specials(&self) -> &Map<String, Json> {
+        &self.shared.specials
     }
 
     /// Where it was found.
@@ -186,7 +191,7 @@ fn defect(file: &Path, expected: &str, error: &Error) -> Defect {
 }
 
 fn read_config(file: &Path) -> Result<Map<String, Json>, Defect> {
-    let bytes = file::read(file, TEXT_BYTES_MAX)?;
+    let bytes = files::read(file, TEXT_BYTES_MAX)?;
     serde_json::from_slice(&bytes).map_err(|error| {
         Defect::new(file, "a JSON object", error.to_string()).at_line(error.line())
     })

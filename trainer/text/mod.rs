@@ -1,7 +1,5 @@
 //! Words and tokens: tokenizer, chat template, and conversations that only grow.
 
-mod file;
-
 mod byte_pieces;
 pub mod text_stream;
 pub mod tokenizer;

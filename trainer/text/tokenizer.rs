@@ -12,9 +12,9 @@ use orcapack_tasks::defect::{Defect, Defects};
 use tokenizers::{DecoderWrapper, ModelWrapper};
 
 use crate::caps::TOKENIZER_BYTES_MAX;
+use crate::files;
 use crate::model::config::ModelConfig;
 use crate::text::byte_pieces::BytePieces;
-use crate::text::file;
 use crate::text::text_stream::TextStream;
 
 /// A tokenizer whose ids fit the model's vocabulary. Cheap to clone.
@@ -36,7 +36,7 @@ impl Tokenizer {
     /// # Errors
     /// A file that cannot be read, or ids beyond the model's vocabulary.
     pub fn read(file: &Path, config: &ModelConfig) -> Result<Self, Defects> {
-        let bytes = file::read(file, TOKENIZER_BYTES_MAX)?;
+        let bytes = files::read(file, TOKENIZER_BYTES_MAX)?;
         Self::from_json(file, &bytes, config.vocab_size)
     }
 
