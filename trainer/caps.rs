@@ -24,3 +24,5 @@ pub const STOPS_MAX: usize = 64;
 pub const STOP_TEXT_BYTES_MAX: usize = 1024;
 /// Alternatives told with a token; OpenAI's limit.
 pub const TOP_LOGPROBS_MAX: usize = 20;
+/// Requests that wait for an engine's slot: far more than anyone waits for.
+pub const REQUESTS_WAITING_MAX: usize = 1 << 20;

@@ -64,10 +64,9 @@ impl Angles {
         let (first, second) = head.split_at_mut(half);
         let cosines = &self.cosines[row * half..][..half];
         let sines = &self.sines[row * half..][..half];
-        for i in 0..half {
-            let (x, y) = (first[i], second[i]);
-            first[i] = x * cosines[i] - y * sines[i];
-            second[i] = y * cosines[i] + x * sines[i];
+        let pairs = first.iter_mut().zip(second);
+        for ((x, y), (cosine, sine)) in pairs.zip(cosines.iter().zip(sines)) {
+            (*x, *y) = (*x * cosine - *y * sine, *y * cosine + *x * sine);
         }
     }
 }
@@ -210,11 +209,11 @@ impl Queries<'_> {
         out: &mut [Lanes],
     ) -> usize {
         let Shape { rows, depth, group } = *self.shape;
-        // Of query m, lanes i.
-        let place = |first: usize, m: usize, i: usize| {
-            let (token, head) = ((first + m) / group, (first + m) % group);
-            (head * depth + i) * rows + self.row + token
-        };
+        // Where the lanes of each query begin; they are `rows` apart.
+        let mut places = [0; M];
+        for (query, place) in (self.first..).zip(&mut places) {
+            *place = query % group * depth * rows + self.row + query / group;
+        }
         let position = |m: usize| self.piece.position + (self.first + m) / group;
         let pages = position(M - 1) / PAGE_TOKENS + 1;
         let pages = &self.piece.pages[..pages];
@@ -225,18 +224,18 @@ impl Queries<'_> {
             let page = |n: usize| some[n.min(some.len() - 1)];
             let sums = tile::<FUSED, M, N>(
                 depth,
-                |m, i| &queries[place(self.first, m, i)],
+                |m, i| &queries[places[m] + i * rows],
                 |n, i| &self.cache.keys(page(n))[i],
             );
-            for m in 0..M {
+            for (m, sums) in sums.iter().enumerate() {
                 let scores = &mut self.scores[m * pages.len() + index * N..][..some.len()];
-                scores.copy_from_slice(&sums[m][..some.len()]);
+                scores.copy_from_slice(&sums[..some.len()]);
             }
         }
         let mut scales = [0.0; M];
-        for m in 0..M {
+        for (m, scale) in scales.iter_mut().enumerate() {
             let scores = &mut self.scores[m * pages.len()..][..pages.len()];
-            scales[m] = 1.0 / exponentials(scores, position(m) + 1);
+            *scale = 1.0 / exponentials(scores, position(m) + 1);
         }
         let mut block = 0;
         while block < depth {
@@ -244,7 +243,7 @@ impl Queries<'_> {
             let scores = |m: usize, page: usize| &self.scores[m * pages.len() + page];
             let value = |n: usize, page: usize| &self.cache.values(pages[page])[block + n];
             let mut finish = |m: usize, n: usize, sum: Lanes| {
-                out[place(self.first, m, block + n)] = sum.map(|x| x * scales[m]);
+                out[places[m] + (block + n) * rows] = sum.map(|x| x * scales[m]);
             };
             if wide {
                 let sums = tile::<FUSED, M, N>(pages.len(), scores, value);

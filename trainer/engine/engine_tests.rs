@@ -8,6 +8,9 @@ use crate::engine::handle::{EngineStats, Generation};
 use crate::engine::request::{EndReason, Event, GenerateRequest, SampledToken, SamplingParams};
 use crate::model::config::ModelConfig;
 use crate::model::parameters::Parameters;
+use crate::model::step::{Activations, StepSettings, logprobs};
+use crate::ops::Ops;
+use crate::samples::batch::{Batch, Target};
 use crate::text::CHATML_SPECIALS;
 
 const VOCAB: usize = 259;
@@ -145,6 +148,54 @@ async fn the_same_request_gives_the_same_bits_alone_and_in_any_company() {
 }
 
 #[tokio::test]
+async fn logprobs_are_those_of_the_trainer() {
+    for config in [ModelConfig::small(VOCAB, 0), config()] {
+        let parameters = parameters(&config, 3);
+        let weights = Arc::new(EngineWeights::pack(&parameters, 3).unwrap());
+        let engine = Engine::start(weights, tokenizer(), vec![2], SETTINGS).unwrap();
+        for len in [1, 17, 50] {
+            let mut ids = prompt(len, 8);
+            let answer = answer(engine.generate(request(&ids, 40, 5)).unwrap()).await;
+            ids.extend(answer.tokens.iter().map(|token| token.id));
+            let batch = row(&ids, len);
+            for ops in [Ops::Fused, Ops::Composed] {
+                let settings = StepSettings {
+                    ops,
+                    activations: Activations::Keep,
+                    logprob_chunk: 64,
+                    temperature: 1.0,
+                };
+                let expected = logprobs(&parameters, &batch, &settings).unwrap().logprobs;
+                assert_eq!(expected.len(), answer.tokens.len());
+                for (token, expected) in answer.tokens.iter().zip(expected) {
+                    let error = (token.logprob - expected).abs();
+                    assert!(error < 1e-4, "{} for {expected}, {ops:?}", token.logprob);
+                }
+            }
+        }
+    }
+}
+
+/// One sequence, whose tokens from `from` on are asked for.
+fn row(ids: &[u32], from: usize) -> Batch {
+    let target = |at: usize| Target {
+        place: at as u32 - 1,
+        id: ids[at],
+        sample: 0,
+        sampler_logprob: f32::NAN,
+        version: 0,
+    };
+    Batch {
+        rows: 1,
+        len: ids.len(),
+        ids: ids.to_vec(),
+        positions: (0..ids.len() as u32).collect(),
+        segments: vec![vec![ids.len() as u32]],
+        targets: (from..ids.len()).map(target).collect(),
+    }
+}
+
+#[tokio::test]
 async fn a_conversation_reads_what_was_kept() {
     let engine = engine(SETTINGS);
     let mut tokens = prompt(40, 5);
@@ -154,7 +205,7 @@ async fn a_conversation_reads_what_was_kept() {
     tokens.extend([7, 8, 9]);
     let second = answer(engine.generate(request(&tokens, 5, 2)).unwrap()).await;
     assert_eq!(second.cached_tokens, 48, "59 were computed, in pages of 16");
-    let fresh = super::tests::engine(SETTINGS);
+    let fresh = Engine::start(weights(1), tokenizer(), vec![2], SETTINGS).unwrap();
     let expected = answer(fresh.generate(request(&tokens, 5, 2)).unwrap()).await;
     assert_eq!(bits(&second.tokens), bits(&expected.tokens));
 }
@@ -341,6 +392,7 @@ fn each_setting_is_checked() {
     assert_eq!(key(EngineSettings { kept_tokens_max: 127, ..SETTINGS }), "kept_tokens_max");
     assert_eq!(key(EngineSettings { kept_tokens_max: usize::MAX, ..SETTINGS }), "kept_tokens_max");
     assert_eq!(key(EngineSettings { queue_max: 0, ..SETTINGS }), "queue_max");
+    assert_eq!(key(EngineSettings { queue_max: usize::MAX, ..SETTINGS }), "queue_max");
     assert_eq!(key(EngineSettings { prefill_tokens_max: 15, ..SETTINGS }), "prefill_tokens_max");
     assert_eq!(key(EngineSettings { threads: 0, ..SETTINGS }), "threads");
 }

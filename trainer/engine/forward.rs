@@ -136,6 +136,9 @@ impl Forward {
             Some((*end - 1, piece.samples))
         });
         let rows: Vec<usize> = ends.filter(|(_, samples)| *samples).map(|(row, _)| row).collect();
+        if rows.is_empty() {
+            return self.logits.resize(0, 0);
+        }
         let blocks = weights.norm.len();
         // The attended values of the last layer are done with: their memory holds the rows.
         let asked = &mut self.attended;

@@ -107,7 +107,8 @@ proptest! {
             if pieces.is_empty() {
                 continue;
             }
-            for (found, (index, _, to)) in pool.install(|| together.step(&pieces)).iter().zip(&pieces) {
+            let found = pool.install(|| together.step(&pieces));
+            for (found, (index, _, to)) in found.iter().zip(&pieces) {
                 let mut alone = Driver::new(pack(), &[sequences[*index].clone()]);
                 let expected = alone.step(&[(0, 0, *to)]).remove(0);
                 prop_assert_eq!(bits(found), bits(&expected));
@@ -122,7 +123,7 @@ fn a_piece_reads_pages_that_another_fills_in_the_same_step() {
     let parameters = parameters(&config, 5);
     let tokens = tokens(40, 9, config.vocab_size);
     let pack = || EngineWeights::pack(&parameters, 0).unwrap();
-    let expected = Driver::new(pack(), &[tokens.clone()]).step(&[(0, 0, 40)]).remove(0);
+    let expected = Driver::new(pack(), std::slice::from_ref(&tokens)).step(&[(0, 0, 40)]).remove(0);
     let weights = pack();
     let mut forward = Forward::new(&config, 8).unwrap();
     let piece = |from: usize, pages| Piece {
@@ -147,7 +148,7 @@ fn what_is_left_in_a_page_does_no_harm() {
     let broken = Parameters::random(&config, 0, &Device::Cpu).unwrap();
     broken.embed.set(&(broken.embed.as_tensor() * f64::NAN).unwrap()).unwrap();
     let pack = |parameters: &Parameters| EngineWeights::pack(parameters, 0).unwrap();
-    let mut driver = Driver::new(pack(&parameters), &[tokens.clone()]);
+    let mut driver = Driver::new(pack(&parameters), std::slice::from_ref(&tokens));
     let expected = driver.step(&[(0, 0, 3)]).remove(0);
     driver.weights = pack(&broken);
     driver.sequences = vec![vec![0; 16]];

@@ -9,8 +9,6 @@
 //!   the other, whatever else is computed beside it. This is why an answer does not depend on who
 //!   else is in the batch.
 
-use std::array::from_fn;
-
 /// Numbers in [`Lanes`]: one register of AVX-512, two of AVX2, four of NEON.
 pub const LANES: usize = 16;
 
@@ -32,13 +30,19 @@ impl Lanes {
     }
 
     #[inline(always)]
-    pub fn map(self, f: impl Fn(f32) -> f32) -> Self {
-        Self(from_fn(|lane| f(self.0[lane])))
+    pub fn map(mut self, f: impl Fn(f32) -> f32) -> Self {
+        for lane in &mut self.0 {
+            *lane = f(*lane);
+        }
+        self
     }
 
     #[inline(always)]
-    pub fn zip(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
-        Self(from_fn(|lane| f(self.0[lane], other.0[lane])))
+    pub fn zip(mut self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
+        for (lane, other) in self.0.iter_mut().zip(other.0) {
+            *lane = f(*lane, other);
+        }
+        self
     }
 
     /// All lanes by `f`, halves first: always in the same order.
@@ -83,15 +87,15 @@ pub fn tile<'d, const FUSED: bool, const M: usize, const N: usize>(
 ) -> [[Lanes; N]; M] {
     let mut sums = [[Lanes::ZERO; N]; M];
     for i in 0..depth {
-        let rows: [&[f32; LANES]; M] = from_fn(|m| &a(m, i).0);
-        let panels: [&[Lanes; LANES]; N] = from_fn(|n| &b(n, i).0);
+        let mut rows = [&Lanes::ZERO.0; M];
+        let mut panels = [&Block::ZERO.0; N];
+        (0..M).for_each(|m| rows[m] = &a(m, i).0);
+        (0..N).for_each(|n| panels[n] = &b(n, i).0);
         for k in 0..LANES {
-            for m in 0..M {
-                for n in 0..N {
-                    let (x, y) = (rows[m][k], &panels[n][k].0);
-                    let sum = &mut sums[m][n].0;
-                    for lane in 0..LANES {
-                        sum[lane] = multiply_add::<FUSED>(x, y[lane], sum[lane]);
+            for (sums, row) in sums.iter_mut().zip(&rows) {
+                for (sums, panel) in sums.iter_mut().zip(&panels) {
+                    for (sum, y) in sums.0.iter_mut().zip(&panel[k].0) {
+                        *sum = multiply_add::<FUSED>(row[k], *y, *sum);
                     }
                 }
             }

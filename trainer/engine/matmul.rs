@@ -4,7 +4,7 @@ use multiversion::multiversion;
 use multiversion::target::target_cfg_f;
 use rayon::prelude::*;
 
-use crate::engine::lanes::{Lanes, tile};
+use crate::engine::lanes::{Block, Lanes, tile};
 use crate::engine::weights::Packed;
 use crate::ops::fused::lanes::exp;
 
@@ -111,37 +111,37 @@ fn panels<const FUSED: bool, const G: usize>(
     finish: impl Fn(Lanes, [Lanes; G]) -> Lanes + Copy,
 ) {
     for (index, out) in out.chunks_exact_mut(a.rows).enumerate() {
-        let panel = (first + index) * G;
+        let blocks = &weights.blocks[(first + index) * G * weights.depth..][..G * weights.depth];
         let mut row = 0;
         while row < a.rows {
             row += match a.rows - row {
-                1 => rows::<FUSED, 1, G>(a, weights, panel, row, out, finish),
-                2 => rows::<FUSED, 2, G>(a, weights, panel, row, out, finish),
-                3 => rows::<FUSED, 3, G>(a, weights, panel, row, out, finish),
-                4 => rows::<FUSED, 4, G>(a, weights, panel, row, out, finish),
-                5 => rows::<FUSED, 5, G>(a, weights, panel, row, out, finish),
-                _ => rows::<FUSED, 6, G>(a, weights, panel, row, out, finish),
+                1 => rows::<FUSED, 1, G>(a, blocks, row, out, finish),
+                2 => rows::<FUSED, 2, G>(a, blocks, row, out, finish),
+                3 => rows::<FUSED, 3, G>(a, blocks, row, out, finish),
+                4 => rows::<FUSED, 4, G>(a, blocks, row, out, finish),
+                5 => rows::<FUSED, 5, G>(a, blocks, row, out, finish),
+                _ => rows::<FUSED, 6, G>(a, blocks, row, out, finish),
             };
         }
     }
 }
 
+/// `M` rows from `row` on, panel after panel: the sums of 6 rows of one fill AVX2's registers.
 #[inline(always)]
 fn rows<const FUSED: bool, const M: usize, const G: usize>(
     a: &Activations,
-    weights: &Packed,
-    panel: usize,
+    blocks: &[Block],
     row: usize,
     out: &mut [Lanes],
     finish: impl Fn(Lanes, [Lanes; G]) -> Lanes,
 ) -> usize {
+    let depth = blocks.len() / G;
     let mut sums = [[Lanes::ZERO; G]; M];
     for g in 0..G {
-        let blocks = &weights.blocks[(panel + g) * weights.depth..][..weights.depth];
-        let product =
-            tile::<FUSED, M, 1>(weights.depth, |m, i| a.at(i, row + m), |_, i| &blocks[i]);
-        for m in 0..M {
-            sums[m][g] = product[m][0];
+        let panel = &blocks[g * depth..][..depth];
+        let tile = tile::<FUSED, M, 1>(depth, |m, i| a.at(i, row + m), |_, i| &panel[i]);
+        for (sums, [sum]) in sums.iter_mut().zip(tile) {
+            sums[g] = sum;
         }
     }
     for (out, sums) in out[row..row + M].iter_mut().zip(sums) {

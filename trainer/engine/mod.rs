@@ -38,7 +38,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 
-use crate::caps::CONTEXT_TOKENS_MAX;
+use crate::caps::{CONTEXT_TOKENS_MAX, REQUESTS_WAITING_MAX};
 use crate::engine::cache::PAGE_TOKENS;
 use crate::engine::forward::Forward;
 use crate::engine::handle::EngineHandle;
@@ -139,7 +139,10 @@ impl EngineSettings {
             ("prefill_tokens_max", self.prefill_tokens_max, PAGE_TOKENS),
             ("threads", self.threads, 1),
         ];
-        let most = [("context_tokens_max", self.context_tokens_max, CONTEXT_TOKENS_MAX)];
+        let most = [
+            ("context_tokens_max", self.context_tokens_max, CONTEXT_TOKENS_MAX),
+            ("queue_max", self.queue_max, REQUESTS_WAITING_MAX),
+        ];
         let low = least.into_iter().find(|(_, found, least)| found < least);
         let low = low.map(|(key, found, least)| (key, found, format!("at least {least}")));
         let high = most.into_iter().find(|(_, found, most)| found > most);

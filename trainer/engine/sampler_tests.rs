@@ -102,7 +102,8 @@ fn alternatives_are_told_before_top_k_and_top_p() {
 
 #[test]
 fn temperatures_near_nothing_are_greedy() {
-    let logits = logits(100, 2.0);
+    let mut logits = logits(100, 2.0);
+    logits[40] = 5.0;
     let greedy = sample(&logits, &GREEDY, 0, 0).unwrap();
     for temperature in [1e-3, 1e-20, f32::from_bits(1)] {
         let choice = sample(&logits, &params(temperature, 1.0, 0), 5, 0).unwrap();

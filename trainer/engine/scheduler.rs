@@ -7,9 +7,9 @@
 //!
 //! - `EN-2`: a request that was taken ends exactly once: by [`Scheduler::advance`] or
 //!   [`Scheduler::cancel`].
-//! - `EN-3`: requests are admitted in the order in which they came. One is admitted when there is
-//!   a slot and the pages of its longest answer are free for certain, so that it never waits
-//!   again.
+//! - `EN-3`: requests are admitted, and their prompts read, in the order in which they came. One
+//!   is admitted when there is a slot and the pages of its longest answer are free for certain, so
+//!   that it never waits again.
 //! - `EN-4`: the pages in use never exceed those that there are.
 //! - `EN-5`: what older weights computed is read only by the sequences that had it when the
 //!   weights changed.
@@ -137,10 +137,14 @@ impl Scheduler {
             } else {
                 1
             };
+            if is_prompt {
+                // Whoever comes after one whose prompt is cut waits for it.
+                let is_cut = sequence.computed + count < sequence.prompt_len;
+                prefill_left = if is_cut { 0 } else { prefill_left - count };
+            }
             if count == 0 {
                 continue;
             }
-            prefill_left -= if is_prompt { count } else { 0 };
             plan.extend(sequence.compute(count, &mut self.pages));
         }
         plan

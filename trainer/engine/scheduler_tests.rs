@@ -7,15 +7,16 @@ use super::*;
 const PAGE: usize = PAGE_TOKENS;
 const LIMITS: Limits = Limits { slots: 3, queue_max: 6, pages: 12, prefill_tokens_max: 2 * PAGE };
 
-/// A scheduler over pages that know what was written to them: of each place, the token, all that
-/// was before it, and the versions of the weights that computed them.
+/// A token with all that was before it, and the versions of the weights that computed it.
+type Written = (Vec<u32>, BTreeSet<u64>);
+
+/// A scheduler over pages that know what was written to them.
 struct Driver {
     scheduler: Scheduler,
-    pages: Vec<Vec<Option<(Vec<u32>, BTreeSet<u64>)>>>,
+    pages: Vec<Vec<Option<Written>>>,
     version: u64,
     taken: RequestId,
-    /// Prompt, tokens of the answer so far, and the version at its start, of those that have
-    /// begun.
+    /// That wait or run.
     live: BTreeMap<RequestId, Live>,
     ended: BTreeMap<RequestId, Option<EndReason>>,
     /// In the order in which their first pieces were planned.
@@ -27,7 +28,8 @@ struct Live {
     tokens: Vec<u32>,
     prompt_len: usize,
     tokens_max: usize,
-    started: Option<u64>,
+    /// Of the weights at that time.
+    admitted: Option<u64>,
 }
 
 impl Driver {
@@ -50,7 +52,7 @@ impl Driver {
         let is_taken = self.scheduler.enqueue(id, prompt.as_slice().into(), tokens_max);
         assert_eq!(is_taken, had_room);
         let prompt_len = prompt.len();
-        let live = Live { tokens: prompt, prompt_len, tokens_max, started: None };
+        let live = Live { tokens: prompt, prompt_len, tokens_max, admitted: None };
         is_taken.then(|| {
             self.taken = id;
             self.live.insert(id, live);
@@ -71,6 +73,10 @@ impl Driver {
     /// One step; every token that it samples is what `sample` makes of the sequence.
     fn step(&mut self, sample: impl Fn(&[u32]) -> (u32, Option<EndReason>)) -> Vec<Planned> {
         let plan = self.scheduler.plan();
+        for sequence in &self.scheduler.running {
+            let live = self.live.get_mut(&sequence.id).expect("what has ended does not run");
+            live.admitted.get_or_insert(self.version);
+        }
         plan.iter().for_each(|planned| self.write(planned));
         plan.iter().for_each(|planned| self.check_reads(planned));
         let prompts = plan.iter().filter(|planned| planned.samples != Some(Sampling::Next));
@@ -84,9 +90,8 @@ impl Driver {
     }
 
     fn write(&mut self, planned: &Planned) {
-        let live = self.live.get_mut(&planned.id).expect("what has ended is not computed");
-        if live.started.is_none() {
-            live.started = Some(self.version);
+        let live = &self.live[&planned.id];
+        if !self.started.contains(&planned.id) {
             self.started.push(planned.id);
         }
         for (index, token) in planned.tokens.iter().enumerate() {
@@ -102,14 +107,14 @@ impl Driver {
     /// What is read is the sequence itself, computed by weights that it may read from.
     fn check_reads(&self, planned: &Planned) {
         let live = &self.live[&planned.id];
-        let started = live.started.expect("set as it was written");
+        let admitted = live.admitted.expect("it runs");
         let end = planned.position + planned.tokens.len();
         assert_eq!(planned.pages.len(), end.div_ceil(PAGE));
         for position in 0..end {
             let (page, offset) = (planned.pages[position / PAGE] as usize, position % PAGE);
             let (before, versions) = self.pages[page][offset].as_ref().expect("was computed");
             assert_eq!(before, &live.tokens[..=position], "another sequence's keys and values");
-            assert!(versions.iter().all(|version| *version >= started), "of older weights");
+            assert!(versions.iter().all(|version| *version >= admitted), "of older weights");
         }
     }
 
