@@ -78,7 +78,8 @@ mod tests {
             let sum: f64 = advantages.iter().copied().map(f64::from).sum();
             prop_assert!(sum.abs() < 1e-4, "{}", sum);
             for (a, b) in (0..rewards.len()).zip(1..rewards.len()) {
-                prop_assert!((rewards[a] - rewards[b]) * f64::from(advantages[a] - advantages[b]) >= 0.0);
+                let by = f64::from(advantages[a] - advantages[b]);
+                prop_assert!((rewards[a] - rewards[b]) * by >= 0.0);
             }
         }
     }

@@ -3,8 +3,8 @@
 use crate::loss::StepCounts;
 use crate::loss::inputs::by_sample;
 
-/// From the losses of tokens to the loss of a step with `T` tokens in `N` samples. By the names that
-/// verl and others give them.
+/// From the losses of tokens to the loss of a step with `T` tokens in `N` samples. By the names
+/// that verl and others give them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Aggregate {
     /// The mean of all tokens: `1 / T` each. Long samples weigh more.

@@ -6,8 +6,8 @@
 //! surrogate(r, A) = -stop(clip(r)) A logprob
 //! ```
 //!
-//! As in the paper there is no lower bound, and all tokens of the step weigh the same. The paper does
-//! not tell its upper bound; 0.2 is that of verl's example.
+//! As in the paper there is no lower bound, and all tokens of the step weigh the same. The paper
+//! does not tell its upper bound; 0.2 is that of verl's example.
 
 use crate::loss::aggregate::Aggregate;
 use crate::loss::{LossInputs, LossKind, LossSettings, Surrogate, grpo};

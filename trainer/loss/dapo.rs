@@ -1,6 +1,7 @@
-//! Decoupled clip and dynamic sampling policy optimization (arXiv:2503.14476, equation 8): GRPO with
-//! a higher upper clip, every token of the step with the same weight, and no reference. (Groups
-//! without signal are left out by whoever makes the step: [`crate::loss::advantage`] tells them.)
+//! Decoupled clip and dynamic sampling policy optimization (arXiv:2503.14476, equation 8): GRPO
+//! with a higher upper clip, every token of the step with the same weight, and no reference.
+//! (Groups without signal are left out by whoever makes the step: [`crate::loss::advantage`] tells
+//! them.)
 
 use crate::loss::aggregate::Aggregate;
 use crate::loss::{LossKind, LossSettings, grpo};

@@ -1,13 +1,13 @@
-//! Group sequence policy optimization (arXiv:2507.18071, equation 5): the ratio is of a whole sample
-//! of `n` tokens, and so is the clip.
+//! Group sequence policy optimization (arXiv:2507.18071, equation 5): the ratio is of a whole
+//! sample of `n` tokens, and so is the clip.
 //!
 //! ```text
 //! s = exp(mean of its tokens' log ratios)
 //! surrogate(s, A) = -min(s A, clip(s) A)
 //! ```
 //!
-//! The clip's bounds are those of the paper's section 5.1. What corrects for the sampler is taken as
-//! the mean of the sample's tokens.
+//! The clip's bounds are those of the paper's section 5.1. What corrects for the sampler is the
+//! mean over the sample's tokens.
 
 use crate::loss::aggregate::Aggregate;
 use crate::loss::{LossInputs, LossKind, LossSettings, Surrogate, clipped, grpo};

@@ -109,6 +109,14 @@ pub(super) fn by_sample(samples: &[u32]) -> impl Iterator<Item = Vec<usize>> + u
     groups.into_iter()
 }
 
+/// What `seq-mean-token-sum-norm` divides by.
+pub(super) fn check_norm(norm_tokens: u32) -> Result<(), LossError> {
+    match norm_tokens {
+        0 => Err(LossError::Setting { name: "norm_tokens", expected: "1 or more", found: 0.0 }),
+        _ => Ok(()),
+    }
+}
+
 pub(super) fn check_length(
     name: &'static str,
     expected: usize,

@@ -203,7 +203,8 @@ proptest! {
             };
             let difference = (moved(STEP) - moved(-STEP)) / (2.0 * STEP);
             let found = f64::from(output.d_logprobs[target]);
-            prop_assert!(close(found, difference), "target {}: {} and {}", target, found, difference);
+            let both = (found, difference);
+            prop_assert!(close(found, difference), "target {}: {:?}", target, both);
         }
     }
 
@@ -366,6 +367,10 @@ fn what_is_missing_or_broken_is_told() {
     assert!(refused(settings, endless).contains("expected a finite number, found"));
     let negative = LossSettings { clip_low: -0.1, ..settings };
     assert!(refused(negative, inputs).starts_with("clip_low: expected a finite number, 0 or more"));
+    let no_norm = LossSettings { norm_tokens: 0, ..settings };
+    assert_eq!(refused(no_norm, inputs), "norm_tokens: expected 1 or more, found 0");
+    let no_norm = sft::loss(&[-1.0], &[0], inputs.step, Aggregate::TokenMean, 0);
+    assert!(matches!(no_norm, Err(LossError::Setting { name: "norm_tokens", .. })));
     let no_cap = LossSettings { tis_cap: Some(0.0), ..settings };
     assert!(refused(no_cap, inputs).starts_with("tis_cap: expected a finite number above 0"));
 }

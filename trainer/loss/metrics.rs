@@ -56,8 +56,7 @@ impl LossMetrics {
         self.mean(self.clipped as f64)
     }
 
-    /// Of the tokens, those that are likelier now than their sampler found them by more than the
-    /// cap.
+    /// Of the tokens, those whose weight for their sampler is cut at the cap.
     pub fn tis_cap_fraction(&self) -> f64 {
         self.mean(self.capped as f64)
     }

@@ -12,10 +12,10 @@
 //!                                                        - (reference - logprob) - 1)
 //! ```
 //!
-//! The surrogate is the algorithm's. `w` (truncated importance sampling: Yao et al., "Your Efficient
-//! RL Framework Secretly Brings You Off-Policy RL Training", 2025) and `A` have no gradient. The
-//! last term is the k3 estimator of the divergence from a reference (Schulman, "Approximating KL
-//! Divergence", 2020).
+//! The surrogate is the algorithm's. `w` (truncated importance sampling: Yao et al., "Your
+//! Efficient RL Framework Secretly Brings You Off-Policy RL Training", 2025) and `A` have no
+//! gradient. The last term is the k3 estimator of the divergence from a reference (Schulman,
+//! "Approximating KL Divergence", 2020).
 //!
 //! A step may be computed batch by batch: the values and gradients of its batches add up to the
 //! step's, as each batch is told of the whole step ([`StepCounts`]).
@@ -91,6 +91,8 @@ pub enum LossError {
     NoAdvantage { target: usize, sample: u32 },
     #[error("{name} of target {target}: expected a finite number, found {found}")]
     NotFinite { name: &'static str, target: usize, found: f64 },
+    #[error("loss: expected a finite number, found {0}")]
+    Value(f64),
 }
 
 impl LossKind {
@@ -128,6 +130,7 @@ impl LossSettings {
     /// # Errors
     /// The first setting that is out of range.
     pub fn check(&self) -> Result<(), LossError> {
+        inputs::check_norm(self.norm_tokens)?;
         let not_negative = "a finite number, 0 or more";
         let tis_cap = self.tis_cap.unwrap_or(1.0);
         let settings = [
@@ -135,7 +138,6 @@ impl LossSettings {
             ("clip_high", not_negative, self.clip_high, self.clip_high >= 0.0),
             ("kl_coef", not_negative, self.kl_coef, self.kl_coef >= 0.0),
             ("tis_cap", "a finite number above 0", tis_cap, tis_cap > 0.0),
-            ("norm_tokens", "1 or more", f64::from(self.norm_tokens), self.norm_tokens > 0),
         ];
         let wrong = settings.into_iter().find(|(.., value, holds)| !value.is_finite() || !holds);
         wrong.map_or(Ok(()), |(name, expected, found, _)| {
@@ -184,11 +186,12 @@ pub fn loss(settings: &LossSettings, inputs: &LossInputs<'_>) -> Result<LossOutp
         }
     }
     let d_logprobs: Vec<f32> = d_logprobs.into_iter().map(|d| d as f32).collect();
-    let bad = d_logprobs.iter().position(|d| !d.is_finite());
-    if let Some(target) = bad.or((!value.is_finite()).then_some(0)) {
-        let found = bad.map_or(value, |target| f64::from(d_logprobs[target]));
-        let name = if bad.is_some() { "gradient" } else { "loss" };
-        return Err(LossError::NotFinite { name, target, found });
+    if let Some(target) = d_logprobs.iter().position(|d| !d.is_finite()) {
+        let found = f64::from(d_logprobs[target]);
+        return Err(LossError::NotFinite { name: "gradient", target, found });
+    }
+    if !value.is_finite() {
+        return Err(LossError::Value(value));
     }
     let metrics = LossMetrics::of(settings, inputs, clipped);
     Ok(LossOutput { value, d_logprobs, metrics })

@@ -1,9 +1,9 @@
 //! Training samples of what an orchestrator said, out of its trajectory.
 //!
 //! Token in, token out: a sample is the tokens of one conversation as they were sampled, and only
-//! what the policy itself has sampled is trained. A turn whose prompt extends the turn before, token
-//! by token, goes on in its sample; any other begins a new one, in which what was said before is
-//! context only.
+//! what the policy itself has sampled is trained. A turn whose prompt extends the turn before,
+//! token by token, goes on in its sample; any other begins a new one, in which what was said before
+//! is context only.
 //!
 //! A turn is a step of source `agent` with `extra.turn`. Of its keys, these are read: `message`,
 //! `metrics.prompt_token_ids`, `completion_token_ids`, `logprobs`, `metrics.extra.versions` (the

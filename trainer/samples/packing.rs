@@ -1,7 +1,8 @@
 //! Samples, packed into batches: first-fit decreasing. Pure.
 //!
 //! The longest sample is placed first, each into the first row that has room for it. The result is
-//! within 11/9 of the fewest rows possible (Johnson, 1973), and the same whenever it is made.
+//! within 11/9 of the fewest rows possible, and 2/3 of a row (Dosa, 2007), and the same whenever it
+//! is made.
 
 use crate::samples::batch::{Batch, Target};
 use crate::samples::from_trajectory::Sample;

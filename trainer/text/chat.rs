@@ -2,8 +2,8 @@
 //!
 //! A template is Jinja as transformers renders it: the same settings for white space, the same
 //! functions beside Jinja's own, the methods of Python's strings and dicts, and the special tokens
-//! as variables. It is a stranger's program, so it has a budget: of its length, and of the steps and
-//! the memory of a rendering.
+//! as variables. It is a stranger's program, so it has a budget: of its length, and of the steps
+//! and the memory of a rendering.
 
 use std::collections::BTreeMap;
 use std::fmt;

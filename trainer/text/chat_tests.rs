@@ -33,8 +33,8 @@ fn chatml_is_written_word_by_word() {
 
 #[test]
 fn templates_have_what_transformers_gives_them() {
-    let blocks = "{{ bos_token }}{% for m in messages[::-1] %}\n    {% if loop.index > 2 %}\n        \
-                  {% break %}\n    {% endif %}\n{{ m.role }}\n{% endfor %}";
+    let blocks = "{{ bos_token }}{% for m in messages[::-1] %}\n    {% if loop.index > 2 %}\n\
+                  \t{% break %}\n    {% endif %}\n{{ m.role }}\n{% endfor %}";
     assert_eq!(rendered(blocks).unwrap(), "<s>user\nassistant\n");
     let methods = "{{ messages[0].content.split(' ')[-1].rstrip('.').upper() }}\
                    {{ messages[1].content.startswith('<b') }}";
@@ -66,8 +66,8 @@ fn a_fault_is_told_with_its_line() {
 fn a_hostile_template_comes_to_an_end() {
     for endless in [
         "{% for a in range(99999) %}{% for b in range(99999) %}{{ a }}{% endfor %}{% endfor %}",
-        "{% set ns = namespace(x='aaaaaaaa') %}{% for a in range(9999) %}{% set ns.x = ns.x + ns.x %}\
-         {% endfor %}",
+        "{% set ns = namespace(x='aaaaaaaa') %}{% for a in range(9999) %}\
+         {% set ns.x = ns.x + ns.x %}{% endfor %}",
         "{{ 'a' * 999999999999 }}",
         "{% macro f() %}{{ f() }}{{ f() }}{% endmacro %}{{ f() }}",
     ] {

@@ -9,8 +9,8 @@
 //!
 //! Rendering the whole conversation anew would not do: templates leave earlier thoughts out, and a
 //! tokenizer would write what was sampled in other tokens. So a bridge is what the template renders
-//! behind a fixed beginning, whatever was said before; the first prompt and the bridges are all that
-//! is ever rendered.
+//! behind a fixed beginning, whatever was said before. The first prompt and the bridges are all
+//! that is ever rendered.
 //!
 //! Contents cannot make special tokens. Where a message says `<|im_end|>`, its tokens spell that
 //! text, and no turn ends: what a tool printed, or a model typed, must not be able to speak as

@@ -7,34 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::text::CHATML_SPECIALS;
 
-/// As Qwen3's: a thought stands only in the answers behind the last question, and a conversation
-/// without thinking begins its answer with an empty one.
-const THINKING: &str = "
-{%- set ns = namespace(last=-1) -%}
-{%- for message in messages[::-1] -%}
-    {%- if ns.last < 0 and message.role == 'user' -%}
-        {%- set ns.last = (messages|length - 1) - loop.index0 -%}
-    {%- endif -%}
-{%- endfor -%}
-{%- for message in messages -%}
-    {%- set content = message.content -%}
-    {%- if message.role == 'assistant' -%}
-        {%- set said = content.split('</think>')[-1].lstrip('\\n') -%}
-        {%- if loop.index0 > ns.last -%}
-            {%- set said = '<think>\\n\\n</think>\\n\\n' + said -%}
-        {%- endif -%}
-        {{- '<|im_start|>assistant\\n' + said + '<|im_end|>\\n' -}}
-    {%- else -%}
-        {{- '<|im_start|>' + message.role + '\\n' + content + '<|im_end|>\\n' -}}
-    {%- endif -%}
-{%- endfor -%}
-{%- if add_generation_prompt -%}
-    {{- '<|im_start|>assistant\\n' -}}
-    {%- if enable_thinking is defined and enable_thinking is false -%}
-        {{- '<think>\\n\\n</think>\\n\\n' -}}
-    {%- endif -%}
-{%- endif -%}
-";
+const THINKING: &str = include_str!("goldens/thinking.jinja");
 
 fn tokenizer() -> Tokenizer {
     static TRAINED: LazyLock<Tokenizer> = LazyLock::new(|| {
@@ -196,8 +169,12 @@ proptest! {
         }
     }
 
+    /// But for space at the beginning of an answer, which a tokenizer may join with the line break
+    /// before it: a model that has said so has said it in tokens of its own.
     #[test]
-    fn chatml_is_rendered_as_a_whole_would_be(turns in prop::collection::vec("[ -;=-~\n]{0,12}", 1..6)) {
+    fn chatml_is_rendered_as_a_whole_would_be(
+        turns in prop::collection::vec("([!-;=-~][ -;=-~\n]{0,12})?", 1..6),
+    ) {
         let renderer = chatml();
         let messages: Vec<ChatMessage> = turns
             .iter()

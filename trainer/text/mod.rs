@@ -11,3 +11,6 @@ mod template_functions;
 pub mod conversation;
 
 pub use train_tokenizer::CHATML_SPECIALS;
+
+#[cfg(test)]
+mod golden_tests;

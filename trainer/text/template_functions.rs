@@ -13,8 +13,8 @@ pub(super) fn add_to(environment: &mut Environment<'static>) {
     environment.add_function("strftime_now", strftime_now);
 }
 
-/// `{% generation %}` marks what the assistant said, for masks that nobody asks for here. Jinja does
-/// not know it, so it is made a block that is always there.
+/// `{% generation %}` marks what the assistant said, for masks that nobody asks for here. Jinja
+/// does not know it, so it is made a block that is always there.
 pub(super) fn without_generation_tags(source: &str) -> String {
     let mut plain = String::with_capacity(source.len());
     let mut rest = source;
@@ -43,8 +43,8 @@ fn raise_exception(message: String) -> Result<Value, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, message))
 }
 
-/// A conversation must be the same text whenever it is rendered, so the time that templates are told
-/// stands still: Friday, 26 July 2024, 00:00, which is also what templates write where no clock is.
+/// A conversation must be the same text whenever it is rendered, so the time that templates are
+/// told stands still: Friday, 26 July 2024, 00:00, the day that templates write where no clock is.
 fn strftime_now(format: &str) -> String {
     let mut text = String::new();
     let mut chars = format.chars();
@@ -229,7 +229,8 @@ mod tests {
         let mut environment = Environment::new();
         add_to(&mut environment);
         let value: Json = serde_json::from_str(
-            r#"{"b": [1, 2.0, 1e16, 1e-5, true, null], "a": "<\u00e9\ud83d\ude00\n>", "e": [], "o": {}}"#,
+            r#"{"b": [1, 2.0, 1e16, 1e-5, true, null],
+                "a": "<\u00e9\ud83d\ude00\n>", "e": [], "o": {}}"#,
         )
         .unwrap();
         environment.render_str(template, minijinja::context! { x => Value::from(Serde(value)) })

@@ -68,7 +68,8 @@ impl Tokenizer {
             special.map(|(id, token)| (token.content.clone(), *id)).collect();
         specials.sort_unstable_by_key(|(_, id)| *id);
         let ids = specials.iter().map(|(_, id)| *id).collect();
-        let pieces = BytePieces::new(&vocab, ids, vocab_size);
+        let last = vocab.values().max().map_or(0, |id| *id as usize);
+        let pieces = BytePieces::new(&vocab, ids, vocab_size.min(last + 1));
         let missing = (0..=u8::MAX).filter(|byte| pieces.of_byte(*byte).is_none()).count();
         if missing > 0 {
             let found = format!("{missing} bytes without one");
