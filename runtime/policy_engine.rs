@@ -14,7 +14,7 @@ use orcapack_trainer::engine::request::EngineError;
 use orcapack_trainer::engine::weights::EngineWeights;
 use orcapack_trainer::engine::{Engine, EngineSettings};
 use orcapack_trainer::model::config::ModelConfig;
-use orcapack_trainer::model::weights::WeightFiles;
+use orcapack_trainer::model::parameters::Parameters;
 use orcapack_trainer::policy::Policy;
 use tokio::sync::oneshot;
 
@@ -71,7 +71,7 @@ impl PolicyEngine {
     pub fn open(settings: &PolicySettings) -> Result<Self, Defects> {
         let PolicySettings { checkpoint, bounds, .. } = settings;
         let policy = Policy::open(checkpoint)?;
-        drop(WeightFiles::open(checkpoint, &policy.config)?);
+        Parameters::check(checkpoint, &policy.config)?;
         let (settings, size) = plan(checkpoint, &policy.config, bounds, memory::free_bytes())?;
         Ok(Self { dir: checkpoint.clone(), policy, settings, size })
     }
@@ -151,7 +151,7 @@ fn plan(
         prefill_tokens_max: PREFILL_TOKENS_MAX,
         threads: bounds
             .threads
-            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+            .unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)),
     };
     let kept_bytes = kept_tokens_max as u64 * token_bytes;
     let size = Size { parameters: config.parameters(), weights_bytes, kept_bytes };

@@ -48,6 +48,14 @@ fn open(dir: &Path, config: &ModelConfig) -> Result<TensorSet, Defects> {
 }
 
 impl Parameters {
+    /// Checks what a directory says of its weights, and reads none of them.
+    ///
+    /// # Errors
+    /// Files, names, shapes, dtypes, sizes, overlaps: all at once.
+    pub fn check(dir: &Path, config: &ModelConfig) -> Result<(), Defects> {
+        open(dir, config).map(drop)
+    }
+
     /// See [`crate::policy::Policy::load`].
     ///
     /// # Errors
