@@ -293,9 +293,9 @@ fn eval_help() -> String {
          orcapack eval -d tasks --dry-run > eval.toml    all settings, to be edited\n\n\
          The run directory runs/NAME holds the effective configuration, the ledger (SQLite),\n\
          trajectories, metrics, logs and report.html.\n\n\
-         Models: openai (any server of its protocol), vllm, sglang, anthropic, replay, embedded (a\n\
-        policy's directory; on a cluster, each node looks for it at the same path). -m gives all\n\
-        roles one; tables [models.NAME] and [team.roles] of a file give each its own. Keys\n\
+         Models: openai (any server of its protocol), vllm, sglang, anthropic, replay, embedded\n\
+        (a policy's directory; on a cluster, each node looks for it at the same path). -m gives\n\
+        all roles one; tables [models.NAME] and [team.roles] of a file give each its own. Keys\n\
         are $OPENAI_API_KEY, $ANTHROPIC_API_KEY, or what api_key names; see README.md.\n\n{}",
         Exit::table()
     )

@@ -28,13 +28,11 @@ pub fn read(section: &Section<'_>, base: Option<PolicySettings>) -> PolicySettin
     let count = |key: &str, least: u64, max: usize| {
         section.opt_u64(key, least..=max as u64).map(|n| n as usize)
     };
+    let is_named = section.has("checkpoint") || checkpoint.as_os_str().is_empty();
+    let named = is_named.then(|| PathBuf::from(section.string("checkpoint")));
     let given = section.json_map("chat_template_kwargs");
     PolicySettings {
-        checkpoint: if checkpoint.as_os_str().is_empty() || section.has("checkpoint") {
-            PathBuf::from(section.string("checkpoint"))
-        } else {
-            checkpoint
-        },
+        checkpoint: named.unwrap_or(checkpoint),
         bounds: EngineBounds {
             slots: count("slots", 1, SLOTS_MAX).unwrap_or(bounds.slots),
             context_tokens_max: count("context_tokens_max", 2, CONTEXT_TOKENS_MAX)

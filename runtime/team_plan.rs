@@ -193,6 +193,10 @@ fn endpoint(
         return None;
     }
     if let Some(policy) = &model.policy {
+        if policy.checkpoint.as_os_str().is_empty() {
+            // It has been told that none is named.
+            return None;
+        }
         check_policy(section, policy)?;
     }
     let model = model.clone();

@@ -1,3 +1,4 @@
+use orcapack_actors::model::settings::EndpointKind;
 use orcapack_actors::team::settings::{Mode, Prompts};
 use orcapack_tasks::dataset::{self, LoadOptions};
 use orcapack_tasks::generate::{FAMILIES, Order, Split};
@@ -281,13 +282,13 @@ fn bad_teams_are_told_all_their_faults_and_no_key_is_repeated() {
     --agent: agent.kind: expected a model for the team: -m KIND/MODEL, such as -m openai/gpt-5-mini, or a table [models.main] with kind and model, found none
 
     ## a model that is none
-    --model: expected KIND/MODEL, such as openai/gpt-5-mini, vllm/Qwen/Qwen3-14B or anthropic/claude-sonnet-4-5, or replay/RUN_DIRECTORY, found `opnai/gpt-5` (did you mean `openai/gpt-5`?)
+    --model: expected KIND/MODEL, such as openai/gpt-5-mini, vllm/Qwen/Qwen3-14B or anthropic/claude-sonnet-4-5, replay/RUN_DIRECTORY, or embedded/POLICY_DIRECTORY, found `opnai/gpt-5` (did you mean `openai/gpt-5`?)
 
     ## a model of no name
-    --model: expected KIND/MODEL, such as openai/gpt-5-mini, vllm/Qwen/Qwen3-14B or anthropic/claude-sonnet-4-5, or replay/RUN_DIRECTORY, found `gpt-5`
+    --model: expected KIND/MODEL, such as openai/gpt-5-mini, vllm/Qwen/Qwen3-14B or anthropic/claude-sonnet-4-5, replay/RUN_DIRECTORY, or embedded/POLICY_DIRECTORY, found `gpt-5`
 
     ## a model that plans nothing
-    --model: expected KIND/MODEL, such as openai/gpt-5-mini, vllm/Qwen/Qwen3-14B or anthropic/claude-sonnet-4-5, or replay/RUN_DIRECTORY, found `literal/x`, which cannot plan
+    --model: expected KIND/MODEL, such as openai/gpt-5-mini, vllm/Qwen/Qwen3-14B or anthropic/claude-sonnet-4-5, replay/RUN_DIRECTORY, or embedded/POLICY_DIRECTORY, found `literal/x`, which cannot plan
 
     ## two ways to say a model
     --model: expected no models in the configuration beside it, found [models.big]
@@ -306,8 +307,8 @@ fn bad_teams_are_told_all_their_faults_and_no_key_is_repeated() {
     DIR/eval.toml:16: models.fixed.model: expected one of: kind, found unknown key `model`
     DIR/eval.toml:20: models.claude.seed: expected one of: kind, model, url, api_key, api_key_file, temperature, top_p, extra, try_timeout_sec, tries_max, in_flight_max, price, found unknown key `seed`
     DIR/eval.toml:21: models.claude.top_p: expected a number from 0 to 1, found 2
-    DIR/eval.toml:22: models.none.kind: expected "openai" or "vllm" or "sglang" or "anthropic" or "replay" or "literal" or "solution", found nothing
-    DIR/eval.toml:25: models.odd.kind: expected "openai" or "vllm" or "sglang" or "anthropic" or "replay" or "literal" or "solution", found the string "openia"
+    DIR/eval.toml:22: models.none.kind: expected "openai" or "vllm" or "sglang" or "anthropic" or "replay" or "literal" or "embedded" or "solution", found nothing
+    DIR/eval.toml:25: models.odd.kind: expected "openai" or "vllm" or "sglang" or "anthropic" or "replay" or "literal" or "embedded" or "solution", found the string "openia"
 
     ## urls that say too much
     DIR/eval.toml:8: models.main.url: expected http:// or https://, a host, and a path up to the version, no more, found a name or a password before the host
@@ -347,5 +348,12 @@ fn bad_teams_are_told_all_their_faults_and_no_key_is_repeated() {
 
     ## a recorded run that is not
     --model: models.main.run: expected the directory of a run, found /home/ada/runs/earlier, which has no trajectories
+
+    ## policies that are none
+    DIR/eval.toml:9: models.main.checkpoint: expected the directory of a policy, found /home/ada/nowhere/chat_template.jinja: expected a file, or `chat_template` in tokenizer_config.json, found neither
+    DIR/eval.toml:9: models.main.checkpoint: expected the directory of a policy, found /home/ada/nowhere/config.json: expected a file, found nothing
+    DIR/eval.toml:10: models.main.slots: expected an integer from 1 to 4096, found 0
+    DIR/eval.toml:11: models.main.url: expected one of: kind, checkpoint, chat_template_kwargs, slots, context_tokens_max, kept_mb, threads, seed, temperature, top_p, try_timeout_sec, tries_max, in_flight_max, price, found unknown key `url`
+    DIR/eval.toml:12: models.b.checkpoint: expected a string that is not empty, found nothing
     "#);
 }

@@ -88,7 +88,8 @@ impl Coming {
     }
 }
 
-/// Sends a request on a connection of its own, which closes when the future is dropped; a body of nothing is a `GET`.
+/// Sends a request on a connection of its own, which closes when the future is dropped; a body of
+/// nothing is a `GET`.
 pub async fn send(
     to: SocketAddr,
     path: &str,

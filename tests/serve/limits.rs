@@ -64,8 +64,8 @@ async fn a_full_queue_is_told_at_once_and_with_a_time() {
     // A place in the queue comes free as well as a slot.
     drop(waiting);
     lab.until(WAITING, |waiting| waiting == 0.0).await;
-    let next = lab.begin(COMPLETIONS, &json!({"prompt": [8], "max_tokens": 1, "stream": true}));
-    let next = next.await;
+    let one = json!({"prompt": [8], "max_tokens": 1, "stream": true});
+    let next = lab.begin(COMPLETIONS, &one).await;
     assert_eq!(next.status(), 200);
     drop(running);
     assert_eq!(next.whole().await.events().len(), 3, "a beginning, a token, an end");

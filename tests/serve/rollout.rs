@@ -9,6 +9,7 @@ use orcapack_actors::model::connect::connect;
 use orcapack_actors::model::settings::{
     EndpointKind, EndpointSettings, EngineBounds, PolicySettings,
 };
+use orcapack_actors::sandbox::Swept;
 use orcapack_tasks::Outcome;
 use orcapack_tasks::trajectory::{Source, Trajectory};
 
@@ -41,7 +42,8 @@ async fn rollouts_of_an_embedded_policy_end_graded_with_their_tokens() {
         ..Scenario::new(dir.path(), 2, 1, 2)
     };
     let ended = run.to_end(&FakeDriver::default()).await;
-    assert_eq!(ended.end, RunEnd::Complete);
+    assert_eq!((ended.end, ended.swept), (RunEnd::Complete, Swept::default()));
+    assert_eq!(ended.attempts.len(), 2, "nothing had to be run again");
     for row in &ended.results {
         // A policy of random weights solves nothing; that it is graded is what counts.
         assert!(
