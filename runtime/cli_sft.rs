@@ -62,6 +62,6 @@ Examples:
   orcapack sft --from runs/demo --new --dry-run > sft.toml   all settings, to be edited
   orcapack eval -d tasks -a team -m embedded/runs/warm/checkpoints/step_300
 
-Only what the orchestrator said is learnt, of finished rollouts with data.reward_min or more. The run
-directory runs/NAME holds the effective configuration, metrics.jsonl with a line for each step, logs,
-and checkpoints/step_N, each a Hugging Face directory.";
+Only what the orchestrator said is learnt, of finished rollouts with data.reward_min or more.
+The run directory runs/NAME holds the effective configuration, metrics.jsonl with a line for each
+step, logs, and checkpoints/step_N, each a Hugging Face directory.";

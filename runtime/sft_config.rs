@@ -132,7 +132,7 @@ impl SftConfig {
                 batch_samples: 32,
                 micro_batch_tokens: 8192,
                 sample_tokens_max: 8192,
-                learning_rate: 0.0,
+                learning_rate: f64::NAN,
                 schedule: Decay::Linear,
                 warmup_steps: 20,
                 weight_decay: 0.01,
@@ -158,7 +158,7 @@ impl SftConfig {
             None => LEARNING_RATE_BASE,
         };
         let mut train = base.train;
-        if train.learning_rate == 0.0 {
+        if train.learning_rate.is_nan() {
             train.learning_rate = rate;
         }
         let every = |name: &str, base| {
@@ -225,6 +225,8 @@ impl PolicyConfig {
         let new = section.opt_section("new");
         if given.is_some() && new.is_some() {
             section.refuse("base", "one of policy.base and [policy.new]", "both");
+            // What is in the other is of no use to judge.
+            section.allow_any_of("new");
         }
         let policy = match (given, new) {
             (Some(given), _) => Self { base: Some(given), new: None },

@@ -344,7 +344,7 @@ fn bad_teams_are_told_all_their_faults_and_no_key_is_repeated() {
     DIR/eval.toml:14: models.demo.model: expected one of: kind, mistakes, known_bad, seed, found unknown key `model`
 
     ## a demonstrator alone
-    --model: expected KIND/MODEL, such as openai/gpt-5-mini, vllm/Qwen/Qwen3-14B or anthropic/claude-sonnet-4-5, or replay/RUN_DIRECTORY, found `solution/x`, which cannot run commands
+    --model: expected KIND/MODEL, such as openai/gpt-5-mini, vllm/Qwen/Qwen3-14B or anthropic/claude-sonnet-4-5, replay/RUN_DIRECTORY, or embedded/POLICY_DIRECTORY, found `solution/x`, which cannot run commands
 
     ## a recorded run that is not
     --model: models.main.run: expected the directory of a run, found /home/ada/runs/earlier, which has no trajectories

@@ -84,6 +84,7 @@ fn first() -> Request {
         max_tokens: 64,
         instruction: "".into(),
         policy_version: 0,
+        scripts: None,
     }
 }
 

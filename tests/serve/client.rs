@@ -27,6 +27,7 @@ pub fn settings(kind: EndpointKind, url: String) -> EndpointSettings {
         price: None,
         run: None,
         policy: None,
+        mistakes: Default::default(),
     }
 }
 
@@ -44,6 +45,7 @@ fn first(text: &str) -> Request {
         max_tokens: 12,
         instruction: "".into(),
         policy_version: 0,
+        scripts: None,
     }
 }
 

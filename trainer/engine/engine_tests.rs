@@ -3,7 +3,7 @@ use std::time::Duration;
 use candle_core::Device;
 
 use super::*;
-use crate::engine::fixtures::{odd_config, parameters};
+use crate::engine::fixture_tests::{odd_config, parameters};
 use crate::engine::handle::{EngineStats, Generation};
 use crate::engine::request::{EndReason, Event, GenerateRequest, SampledToken, SamplingParams};
 use crate::model::config::ModelConfig;

@@ -2,7 +2,7 @@ use candle_core::Device;
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::fixtures::{odd_config, oracle, parameters};
+use crate::engine::fixture_tests::{odd_config, oracle, parameters};
 use crate::model::parameters::Parameters;
 
 /// Sequences that are computed piece by piece, with pages of their own.

@@ -26,7 +26,7 @@ mod worker;
 mod attention;
 mod cache;
 #[cfg(test)]
-mod fixtures;
+mod fixture_tests;
 mod forward;
 mod lanes;
 mod matmul;

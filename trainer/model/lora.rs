@@ -124,8 +124,8 @@ fn names(module: &str) -> [String; 2] {
 }
 
 impl Lora {
-    /// A is drawn from `seed`, with the variance of PEFT's (Kaiming's for uniform draws, a = sqrt 5:
-    /// 1 / (3 in)); B is 0, so that the model starts as its base.
+    /// A is drawn from `seed`, with the variance of PEFT's (Kaiming's for uniform draws, with
+    /// a = sqrt 5: 1 / (3 in)); B is 0, so that the model starts as its base.
     ///
     /// # Errors
     /// The device's.

@@ -60,7 +60,7 @@ impl Element {
 pub(super) fn f32_to_bf16(number: f32) -> u16 {
     let bits = number.to_bits();
     if number.is_nan() {
-        // The quiet bit: without it, a NaN whose other bits are all in the lower half were infinite.
+        // The quiet bit: without it, a NaN with all other bits in the lower half were infinite.
         return high_half(bits) | 0x40;
     }
     high_half(bits + 0x7FFF + ((bits >> 16) & 1))

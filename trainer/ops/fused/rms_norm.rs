@@ -1,4 +1,5 @@
-//! Root mean square normalisation (Zhang & Sennrich 2019): `y = x / sqrt(mean(x^2) + eps) * weight`.
+//! Root mean square normalisation (Zhang & Sennrich 2019):
+//! `y = x / sqrt(mean(x^2) + eps) * weight`.
 
 use multiversion::multiversion;
 use rayon::prelude::*;
@@ -70,7 +71,8 @@ fn rows_backward(
     }
 }
 
-/// With `n = x / rms` and `g = weight * d_y`: `d_x += (g - n mean(g n)) / rms`, `d_weight += d_y n`.
+/// With `n = x / rms` and `g = weight * d_y`: `d_x += (g - n mean(g n)) / rms`, and
+/// `d_weight += d_y n`.
 /// `scaled` is room for `g`.
 #[inline(always)]
 pub(super) fn row_backward(
