@@ -152,12 +152,13 @@ fn sample(kind: &str, rows: usize, len: usize) -> Sample {
     let settings =
         StepSettings { ops: Ops::Fused, activations, logprob_chunk: 1024, temperature: 1.0 };
     let parameters = Parameters::random(&config(), 0, &Device::Cpu).expect("weights");
-    let mut adamw = AdamW::new(&parameters, AdamWSettings::default()).expect("an optimizer");
+    let mut adamw =
+        AdamW::new(&parameters.named(), AdamWSettings::default()).expect("an optimizer");
     let batch = batch(rows, len, config().vocab_size);
     let (mut times, mut cpu_times) = (Vec::new(), Vec::new());
     for _ in 0..2 + STEPS {
         let (begin, cpu) = (Instant::now(), cpu_sec());
-        let mut gradients = Gradients::new(&parameters);
+        let mut gradients = Gradients::new(&parameters.named());
         forward_backward(
             &parameters,
             &batch,
@@ -166,11 +167,11 @@ fn sample(kind: &str, rows: usize, len: usize) -> Sample {
                 let count = targets.logprobs.len();
                 Ok(vec![-1.0 / count as f32; count])
             },
-            &mut |group| gradients.add(group).expect("gradients that fit"),
+            &mut |group| gradients.add(group.gradients).expect("gradients that fit"),
         )
         .expect("a step");
         gradients.clip(1.0).expect("gradients that are finite");
-        adamw.step(&parameters, &gradients, 1e-4).expect("gradients for all weights");
+        adamw.step(&parameters.named(), &gradients, 1e-4).expect("gradients for all weights");
         times.push(begin.elapsed().as_secs_f64() * 1e3);
         cpu_times.push((cpu_sec() - cpu) * 1e3);
     }

@@ -297,12 +297,12 @@ impl NewPolicyConfig {
                 64..=1 << 20,
             ),
         };
-        if new.num_attention_heads % new.num_key_value_heads != 0 {
+        if !new.num_attention_heads.is_multiple_of(new.num_key_value_heads) {
             let expected =
                 format!("a divisor of num_attention_heads ({})", new.num_attention_heads);
             section.refuse("num_key_value_heads", &expected, new.num_key_value_heads.to_string());
         }
-        if new.head_dim % 2 != 0 {
+        if !new.head_dim.is_multiple_of(2) {
             section.refuse("head_dim", "an even number", new.head_dim.to_string());
         }
         new
