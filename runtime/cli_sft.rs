@@ -21,7 +21,7 @@ pub struct SftArgs {
     /// Times that each sample is seen [default: 3]
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub epochs: Option<f64>,
-    /// Peak learning rate [default: 1e-5, of a new policy 3e-3]
+    /// Peak learning rate [default: 1e-5, of a new policy 4e-3]
     #[arg(long, value_name = "RATE", help_heading = "Training")]
     pub learning_rate: Option<f64>,
     /// Name of the run, which is its directory's name [default: time and sft]

@@ -118,7 +118,7 @@ pub struct CheckpointConfig {
 
 /// For a policy that knows its language, and for one that knows nothing.
 const LEARNING_RATE_BASE: f64 = 1e-5;
-const LEARNING_RATE_NEW: f64 = 3e-3;
+const LEARNING_RATE_NEW: f64 = 4e-3;
 
 impl SftConfig {
     /// Where nothing is said. It lacks data, and a policy.
@@ -134,7 +134,7 @@ impl SftConfig {
                 sample_tokens_max: 8192,
                 learning_rate: f64::NAN,
                 schedule: Decay::Linear,
-                warmup_steps: 20,
+                warmup_steps: 50,
                 weight_decay: 0.01,
                 beta1: 0.9,
                 beta2: 0.95,
@@ -252,7 +252,7 @@ impl NewPolicyConfig {
             vocab_size: 512,
             hidden_size: 128,
             intermediate_size: 384,
-            num_hidden_layers: 4,
+            num_hidden_layers: 2,
             num_attention_heads: 4,
             num_key_value_heads: 2,
             head_dim: 32,

@@ -43,7 +43,7 @@ fn flags_go_over_settings_and_these_over_the_file() {
     assert_eq!(config.data.from, ["/home/ada/runs/a", "/b"].map(PathBuf::from));
     let train = &config.train;
     assert_eq!((train.epochs, train.batch_samples, train.schedule), (2.0, 8, Decay::Cosine));
-    assert_eq!((train.learning_rate, train.threads), (3e-3, 8));
+    assert_eq!((train.learning_rate, train.threads), (4e-3, 8));
     let new = NewPolicyConfig { hidden_size: 64, ..NewPolicyConfig::tiny() };
     assert_eq!(config.policy.new, Some(new));
     assert_eq!(config.run.name, "2026-03-01_14-05-09-sft");

@@ -225,12 +225,15 @@ fn same_answers(recorded: &Trajectory, replayed: &Trajectory) {
             let said: Vec<Value> = answers(agent)
                 .into_iter()
                 .map(|step| {
+                    // What was asked tells the time.
+                    let mut extra = step.extra.clone().unwrap_or_default();
+                    extra.remove("prompt");
                     serde_json::json!([
                         step.message,
                         step.reasoning_content,
                         step.model_name,
                         step.metrics,
-                        step.extra,
+                        extra,
                         step.tool_calls,
                     ])
                 })
