@@ -8,6 +8,8 @@
 //! `cargo bench --bench engine`, about four minutes. `ORCAPACK_PYTHON` names a Python that has
 //! torch and transformers (else it is `python3`); without one, only our side is measured.
 
+#[path = "support/python.rs"]
+mod python;
 #[expect(dead_code, reason = "the other benches use more of it")]
 #[path = "support/samples.rs"]
 mod samples;
@@ -15,7 +17,6 @@ mod samples;
 #[path = "support/usage.rs"]
 mod usage;
 
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -28,6 +29,7 @@ use orcapack_trainer::model::config::ModelConfig;
 use orcapack_trainer::model::parameters::Parameters;
 use orcapack_trainer::text::CHATML_SPECIALS;
 use orcapack_trainer::text::tokenizer::Tokenizer;
+use python::{in_python, python_with};
 use samples::{in_a_process, median};
 use usage::{load_average, memory_bytes};
 
@@ -55,7 +57,7 @@ fn main() {
         return sample(batch.parse().expect("a number that our own parent wrote")).print();
     }
     println!("load average before: {}", load_average());
-    let python = python_with_transformers();
+    let python = python_with("torch, transformers");
     if python.is_none() {
         println!("transformers not found: not compared");
     }
@@ -152,21 +154,8 @@ async fn answers(engine: &EngineHandle, batch: usize, max_tokens: usize, round: 
     }
 }
 
-/// A Python that can compute what is compared, if there is one.
-fn python_with_transformers() -> Option<String> {
-    let python = std::env::var("ORCAPACK_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let output = Command::new(&python).args(["-c", "import torch, transformers"]).output();
-    output.is_ok_and(|output| output.status.success()).then_some(python)
-}
-
 fn transformers(python: &str, batch: usize) -> Sample {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers/generate.py");
-    let numbers = [batch, PROMPT_TOKENS, NEW_TOKENS].map(|number| number.to_string());
-    let output = Command::new(python).arg(script).args(numbers).output().expect("it starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let line = String::from_utf8_lossy(&output.stdout);
-    let numbers = line.split_whitespace().map(|word| word.parse().expect("a number"));
-    Sample::of(&numbers.collect::<Vec<_>>())
+    Sample::of(&in_python(python, "generate.py", &[batch, PROMPT_TOKENS, NEW_TOKENS]))
 }
 
 impl Sample {

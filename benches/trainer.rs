@@ -9,13 +9,14 @@
 //! `cargo bench --bench trainer`, some minutes. `ORCAPACK_PYTHON` names a Python that has torch
 //! (else it is `python3`); without one, only our side is measured.
 
+#[path = "support/python.rs"]
+mod python;
 #[expect(dead_code, reason = "the other benches use more of it")]
 #[path = "support/samples.rs"]
 mod samples;
 #[path = "support/usage.rs"]
 mod usage;
 
-use std::process::Command;
 use std::time::Instant;
 
 use candle_core::Device;
@@ -26,6 +27,7 @@ use orcapack_trainer::model::step::{Activations, StepSettings, forward_backward}
 use orcapack_trainer::ops::Ops;
 use orcapack_trainer::optimizer::adamw::{AdamW, AdamWSettings};
 use orcapack_trainer::samples::batch::{Batch, Target};
+use python::{in_python, python_with};
 use samples::{in_a_process, median};
 use usage::{cpu_sec, load_average, memory_bytes};
 
@@ -56,7 +58,7 @@ fn main() {
         return sample(kind, number(rows), number(len)).print();
     }
     println!("load average before: {}", load_average());
-    let python = python_with_torch();
+    let python = python_with("torch");
     if python.is_none() {
         println!("torch not found: not compared");
     }
@@ -182,21 +184,8 @@ fn sample(kind: &str, rows: usize, len: usize) -> Sample {
     }
 }
 
-/// A Python that can compute what is compared, if there is one.
-fn python_with_torch() -> Option<String> {
-    let python = std::env::var("ORCAPACK_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let output = Command::new(&python).args(["-c", "import torch"]).output();
-    output.is_ok_and(|output| output.status.success()).then_some(python)
-}
-
 fn torch(python: &str, rows: usize, len: usize) -> Sample {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers/trainer.py");
-    let numbers = [rows, len, STEPS].map(|number| number.to_string());
-    let output = Command::new(python).arg(script).args(numbers).output().expect("it starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let line = String::from_utf8_lossy(&output.stdout);
-    let numbers = line.split_whitespace().map(|word| word.parse().expect("a number"));
-    Sample::of(&numbers.collect::<Vec<_>>())
+    Sample::of(&in_python(python, "trainer.py", &[rows, len, STEPS]))
 }
 
 impl Sample {

@@ -115,6 +115,33 @@ pub struct OutputArgs {
     pub verbose: u8,
 }
 
+/// A run's directory, and where its settings come from: of every command that makes runs.
+#[derive(Args, Clone, Debug, Default)]
+pub struct RunArgs {
+    /// Name of the run, which is its directory's name [default: time, and agent or command]
+    #[arg(long, value_name = "NAME", help_heading = "Run")]
+    pub name: Option<String>,
+    /// Folder that holds the run directories [default: runs]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = "Run")]
+    pub runs_dir: Option<PathBuf>,
+    /// Continue the run of this name: only what is missing is run
+    #[arg(long, conflicts_with = "clean", help_heading = "Run")]
+    pub resume: bool,
+    /// Delete the run of this name first
+    #[arg(long, help_heading = "Run")]
+    pub clean: bool,
+    /// Configuration file; flags and --set go over it
+    #[arg(short, long, value_name = "FILE.toml", value_hint = ValueHint::FilePath)]
+    #[arg(help_heading = "Run")]
+    pub config: Option<PathBuf>,
+    /// One setting, by its key in the configuration; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "Run")]
+    pub set: Vec<String>,
+    /// Read and check everything, print the effective configuration and its input, run nothing
+    #[arg(long, help_heading = "Run")]
+    pub dry_run: bool,
+}
+
 #[derive(Args, Clone, Debug, Default)]
 pub struct EvalArgs {
     #[command(flatten)]
@@ -137,28 +164,8 @@ pub struct EvalArgs {
     pub sandbox: Option<SandboxDriver>,
     #[command(flatten)]
     pub on: OnCluster,
-    /// Name of the run, which is its directory's name [default: time and agent]
-    #[arg(long, value_name = "NAME", help_heading = "Run")]
-    pub name: Option<String>,
-    /// Folder that holds the run directories [default: runs]
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = "Run")]
-    pub runs_dir: Option<PathBuf>,
-    /// Continue the run of this name: only what is missing is run
-    #[arg(long, conflicts_with = "clean", help_heading = "Run")]
-    pub resume: bool,
-    /// Delete the run of this name first
-    #[arg(long, help_heading = "Run")]
-    pub clean: bool,
-    /// Configuration file; flags and --set go over it
-    #[arg(short, long, value_name = "FILE.toml", value_hint = ValueHint::FilePath)]
-    #[arg(help_heading = "Run")]
-    pub config: Option<PathBuf>,
-    /// One setting, such as sandbox.cpus=2; may be repeated
-    #[arg(long, value_name = "KEY=VALUE", help_heading = "Run")]
-    pub set: Vec<String>,
-    /// Read and check everything, print the effective configuration and the tasks, run nothing
-    #[arg(long, help_heading = "Run")]
-    pub dry_run: bool,
+    #[command(flatten)]
+    pub run: RunArgs,
     #[command(flatten)]
     pub output: OutputArgs,
 }

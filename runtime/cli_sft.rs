@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
-use crate::cli::OutputArgs;
+use crate::cli::{OutputArgs, RunArgs};
 use crate::exit::Exit;
 
 #[derive(Args, Clone, Debug, Default)]
@@ -24,28 +24,8 @@ pub struct SftArgs {
     /// Peak learning rate [default: 1e-5, of a new policy 4e-3]
     #[arg(long, value_name = "RATE", help_heading = "Training")]
     pub learning_rate: Option<f64>,
-    /// Name of the run, which is its directory's name [default: time and sft]
-    #[arg(long, value_name = "NAME", help_heading = "Run")]
-    pub name: Option<String>,
-    /// Folder that holds the run directories [default: runs]
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = "Run")]
-    pub runs_dir: Option<PathBuf>,
-    /// Continue the run of this name from its newest whole checkpoint
-    #[arg(long, conflicts_with = "clean", help_heading = "Run")]
-    pub resume: bool,
-    /// Delete the run of this name first
-    #[arg(long, help_heading = "Run")]
-    pub clean: bool,
-    /// Configuration file; flags and --set go over it
-    #[arg(short, long, value_name = "FILE.toml", value_hint = ValueHint::FilePath)]
-    #[arg(help_heading = "Run")]
-    pub config: Option<PathBuf>,
-    /// One setting, such as train.batch_samples=64; may be repeated
-    #[arg(long, value_name = "KEY=VALUE", help_heading = "Run")]
-    pub set: Vec<String>,
-    /// Read and check everything, print the effective configuration and the samples, train nothing
-    #[arg(long, help_heading = "Run")]
-    pub dry_run: bool,
+    #[command(flatten)]
+    pub run: RunArgs,
     #[command(flatten)]
     pub output: OutputArgs,
 }

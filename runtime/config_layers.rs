@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use orcapack_tasks::toml_doc::TomlDoc;
 use orcapack_tasks::{Defect, Defects};
 
-use crate::cli::EvalArgs;
+use crate::cli::{EvalArgs, RunArgs};
 use crate::config::{AgentKind, EvalConfig};
 use crate::config_models::{self, KeySource};
 use crate::config_team::MODEL_MAIN;
@@ -57,10 +57,10 @@ impl Host {
 /// The effective configuration of `eval`, or everything that is wrong with it. `slots` is the room
 /// of the cluster that it is for, all of which is used unless less is asked for.
 pub fn load(args: &EvalArgs, host: &Host, slots: Option<usize>) -> Result<Loaded, Defects> {
-    let mut doc = layered(args.config.as_deref(), &args.set, flags(args))?;
+    let mut doc = layered(&args.run, flags(args))?;
     let mut base = EvalConfig::defaults(host.cpus, host.cache_dir.clone());
     base.rollouts.n_concurrent = slots.unwrap_or(base.rollouts.n_concurrent);
-    let base = if args.resume { resumed(&doc, base)? } else { base };
+    let base = if args.run.resume { resumed(&doc, base)? } else { base };
     let wrong_model = args.model.as_ref().and_then(|model| set_model(&mut doc, model).err());
     let mut config = EvalConfig::of(&doc.root(), base);
     if let (Some(model), true) = (&args.model, config.agent.kind != AgentKind::Team) {
@@ -74,21 +74,18 @@ pub fn load(args: &EvalArgs, host: &Host, slots: Option<usize>) -> Result<Loaded
     doc.finish(Loaded { config, team })
 }
 
-/// One document of a file, what `--set` says over it, and flags over that.
-pub(crate) fn layered(
-    file: Option<&Path>,
-    set: &[String],
-    flags: Vec<Flag>,
-) -> Result<TomlDoc, Defects> {
+/// One document of a file, what `--set` says over it, and over that the flags: those of every run,
+/// and a command's own.
+pub(crate) fn layered(run: &RunArgs, flags: Vec<Flag>) -> Result<TomlDoc, Defects> {
     let mut defects = Vec::new();
-    let mut doc = document(file, "a readable file").unwrap_or_else(|found| {
+    let mut doc = document(run.config.as_deref(), "a readable file").unwrap_or_else(|found| {
         defects.extend(found.0);
         empty()
     });
-    for setting in set {
+    for setting in &run.set {
         defects.extend(apply_setting(&mut doc, setting).err());
     }
-    for (flag, key, value) in flags {
+    for (flag, key, value) in run_flags(run).into_iter().chain(flags) {
         defects.extend(doc.set(flag, key, &value.to_string()).err());
     }
     // What is left of a broken document would be judged for what it lacks.
@@ -189,20 +186,35 @@ fn apply_setting(doc: &mut TomlDoc, setting: &str) -> Result<(), Defect> {
 /// Its name, its key, its value.
 pub(crate) type Flag = (&'static str, &'static str, toml::Value);
 
-/// The flags that were given.
+fn run_flags(run: &RunArgs) -> Vec<Flag> {
+    given([
+        ("--name", "run.name", run.name.clone().map(toml::Value::from)),
+        ("--runs-dir", "run.runs_dir", run.runs_dir.as_deref().map(path_value)),
+    ])
+}
+
+pub(crate) fn path_value(path: &Path) -> toml::Value {
+    toml::Value::from(path.to_string_lossy().into_owned())
+}
+
+/// Those with a value.
+pub(crate) fn given<const N: usize>(
+    flags: [(&'static str, &'static str, Option<toml::Value>); N],
+) -> Vec<Flag> {
+    flags.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value?))).collect()
+}
+
+/// The flags of `eval` that were given.
 fn flags(args: &EvalArgs) -> Vec<Flag> {
     let select = &args.select;
-    let path = |path: &PathBuf| toml::Value::from(path.to_string_lossy().into_owned());
     let number = |n: u64| toml::Value::from(i64::try_from(n).unwrap_or(i64::MAX));
     let list = |items: &[String]| {
         let items = (!items.is_empty()).then(|| items.to_vec());
         items.map(toml::Value::from)
     };
-    let given = [
-        ("--dataset", "run.dataset", select.dataset.as_ref().map(path)),
-        ("--path", "run.dataset", select.path.as_ref().map(path)),
-        ("--name", "run.name", args.name.clone().map(toml::Value::from)),
-        ("--runs-dir", "run.runs_dir", args.runs_dir.as_ref().map(path)),
+    given([
+        ("--dataset", "run.dataset", select.dataset.as_deref().map(path_value)),
+        ("--path", "run.dataset", select.path.as_deref().map(path_value)),
         ("--task", "select.include", list(&select.include)),
         ("--exclude", "select.exclude", list(&select.exclude)),
         ("--tag", "select.tags", list(&select.tags)),
@@ -213,8 +225,7 @@ fn flags(args: &EvalArgs) -> Vec<Flag> {
         ("--n-concurrent", "rollouts.n_concurrent", args.n_concurrent.map(number)),
         ("--n-attempts", "rollouts.n_attempts", args.n_attempts.map(number)),
         ("--sandbox", "sandbox.driver", args.sandbox.map(|driver| driver.as_str().into())),
-    ];
-    given.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value?))).collect()
+    ])
 }
 
 #[cfg(test)]

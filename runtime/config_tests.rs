@@ -19,20 +19,33 @@ fn eval(toml: Option<&str>, args: &[&str]) -> Result<EvalConfig, String> {
 
 /// The same, with the plan of a team.
 pub(crate) fn loaded(toml: Option<&str>, args: &[&str]) -> Result<Loaded, String> {
+    configured("eval", toml, args, |command| {
+        let Command::Eval(args) = command else { panic!("not eval") };
+        load(&args, &host(), None)
+    })
+}
+
+/// What `load` makes of the command `name` with these arguments and this `NAME.toml`.
+pub(crate) fn configured<T>(
+    name: &str,
+    toml: Option<&str>,
+    args: &[&str],
+    load: impl FnOnce(Command) -> Result<T, Defects>,
+) -> Result<T, String> {
     let dir = tempfile::tempdir().unwrap();
     let dir_text = dir.path().display().to_string();
-    let mut line = vec!["orcapack".to_owned(), "eval".to_owned()];
+    let mut line = vec!["orcapack".to_owned(), name.to_owned()];
     if let Some(toml) = toml {
-        fs::write(dir.path().join("eval.toml"), toml).unwrap();
-        line.extend(["-c".to_owned(), format!("{dir_text}/eval.toml")]);
+        let file = format!("{dir_text}/{name}.toml");
+        fs::write(&file, toml).unwrap();
+        line.extend(["-c".to_owned(), file]);
     }
     line.extend(args.iter().map(|arg| arg.replace("DIR", &dir_text)));
     let cli = Cli::try_parse_from(line).map_err(|error| error.to_string())?;
-    let Command::Eval(args) = cli.command else { panic!("not eval") };
-    load(&args, &host(), None).map_err(|defects| defects.to_string().replace(&dir_text, "DIR"))
+    load(cli.command).map_err(|defects| defects.to_string().replace(&dir_text, "DIR"))
 }
 
-fn host() -> Host {
+pub(crate) fn host() -> Host {
     Host {
         cpus: 8,
         cache_dir: PathBuf::from("cache"),

@@ -51,12 +51,7 @@ impl Policies for Engines {
                 engine
             }
         };
-        let opened = &engine.opened.policy;
-        let renderer = conversation::Renderer::new(
-            opened.tokenizer.clone(),
-            opened.chat.clone(),
-            policy.chat_template_kwargs.clone(),
-        )?;
+        let renderer = engine.opened.policy.renderer(policy.chat_template_kwargs.clone())?;
         Ok(Arc::new(Sampler { engine, renderer: Arc::new(renderer) }))
     }
 }

@@ -39,7 +39,7 @@ pub fn run(args: &EvalArgs, host: &Host) -> Result<Exit, Failure> {
     let plan = Plan::make(args, host)?;
     let rollouts = rollouts(&plan)?;
     plan.warn_of_defects();
-    if args.dry_run {
+    if args.run.dry_run {
         return plan.print(args.output.json);
     }
     let runtime = tokio::runtime::Runtime::new()
@@ -105,7 +105,7 @@ async fn evaluate(
     let toml = config.to_toml().map_err(|error| Failure::internal(error.to_string()))?;
     let RunConfig { name, runs_dir, .. } = &config.run;
     let wanted = Wanted { runs_dir, name, kind: &kind, config: &toml };
-    let dir = RunDir::open(Opening::of(args.resume, args.clean), &wanted)?;
+    let dir = RunDir::open(Opening::of(args.run.resume, args.run.clean), &wanted)?;
     let io = |error: std::io::Error| Failure::internal(error.to_string());
     telemetry::start_logs(Some(&dir.logs()), args.output.verbose).map_err(io)?;
     let metrics = Metrics::new();

@@ -48,7 +48,7 @@ struct State {
 /// See [`Exit`].
 pub fn run(args: &SftArgs, host: &Host) -> Result<Exit, Failure> {
     let plan = SftPlan::make(args, host)?;
-    if args.dry_run {
+    if args.run.dry_run {
         return plan.print(args.output.json);
     }
     let threads = rayon::ThreadPoolBuilder::new().num_threads(plan.config.train.threads).build();
@@ -57,7 +57,7 @@ pub fn run(args: &SftArgs, host: &Host) -> Result<Exit, Failure> {
     let toml = plan.config.to_toml().map_err(|error| Failure::internal(error.to_string()))?;
     let (runs_dir, name) = (&plan.config.run.runs_dir, &plan.config.run.name);
     let wanted = Wanted { runs_dir, name, kind: &kind, config: &toml };
-    let dir = RunDir::open(Opening::of(args.resume, args.clean), &wanted)?;
+    let dir = RunDir::open(Opening::of(args.run.resume, args.run.clean), &wanted)?;
     telemetry::start_logs(Some(&dir.logs()), args.output.verbose).map_err(internal)?;
     let mode = telemetry::progress_mode(args.output.quiet || args.output.json, args.output.verbose);
     if mode != Mode::Silent {
@@ -65,12 +65,8 @@ pub fn run(args: &SftArgs, host: &Host) -> Result<Exit, Failure> {
     }
     let interrupted = interruption()?;
     let outcome = threads.install(|| Training::start(&plan, &dir, mode)?.train(&interrupted))?;
-    present(
-        args,
-        name,
-        &outcome,
-        interrupted.load(Ordering::Relaxed) && outcome.steps < plan.found.steps,
-    )
+    let is_cut = interrupted.load(Ordering::Relaxed) && outcome.steps < plan.found.steps;
+    present(args, name, &outcome, is_cut)
 }
 
 /// Becomes true at the first signal; the second ends the program.

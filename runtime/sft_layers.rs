@@ -1,11 +1,9 @@
 //! Where the configuration of `sft` comes from: defaults, the run to resume, file, `--set`, flags.
 
-use std::path::Path;
-
 use orcapack_tasks::Defects;
 
 use crate::cli_sft::SftArgs;
-use crate::config_layers::{self, Flag, Host};
+use crate::config_layers::{self, Flag, Host, given, path_value};
 use crate::sft_config::SftConfig;
 
 /// The effective configuration, or everything that is wrong with it.
@@ -13,13 +11,13 @@ use crate::sft_config::SftConfig;
 /// # Errors
 /// Every fault, with the file's line or the argument that it is in.
 pub fn load(args: &SftArgs, host: &Host) -> Result<SftConfig, Defects> {
-    let mut doc = config_layers::layered(args.config.as_deref(), &args.set, flags(args))?;
+    let mut doc = config_layers::layered(&args.run, flags(args))?;
     // Sizes of one may be in the file already.
     if args.new && !doc.root().section("policy").has("new") {
         doc.set("--new", "policy.new", "{}")?;
     }
     let mut base = SftConfig::defaults(host.cpus);
-    if args.resume {
+    if args.run.resume {
         let run = config_layers::run_document(&doc, &base.run.runs_dir)?;
         let resumed = SftConfig::of(&run.root(), base);
         base = run.finish(resumed)?;
@@ -43,17 +41,13 @@ fn complete(config: &mut SftConfig, host: &Host) {
 }
 
 fn flags(args: &SftArgs) -> Vec<Flag> {
-    let path = |path: &Path| toml::Value::from(path.to_string_lossy().into_owned());
-    let from: Vec<toml::Value> = args.from.iter().map(|from| path(from)).collect();
-    let given = [
+    let from: Vec<toml::Value> = args.from.iter().map(|from| path_value(from)).collect();
+    given([
         ("--from", "data.from", (!from.is_empty()).then(|| from.into())),
-        ("--base", "policy.base", args.base.as_deref().map(path)),
+        ("--base", "policy.base", args.base.as_deref().map(path_value)),
         ("--epochs", "train.epochs", args.epochs.map(toml::Value::from)),
         ("--learning-rate", "train.learning_rate", args.learning_rate.map(toml::Value::from)),
-        ("--name", "run.name", args.name.clone().map(toml::Value::from)),
-        ("--runs-dir", "run.runs_dir", args.runs_dir.as_deref().map(path)),
-    ];
-    given.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value?))).collect()
+    ])
 }
 
 #[cfg(test)]

@@ -1,37 +1,19 @@
-use std::fs;
 use std::path::PathBuf;
 
-use clap::Parser as _;
 use orcapack_trainer::optimizer::schedule::Decay;
 
 use super::*;
-use crate::cli::{Cli, Command};
+use crate::cli::Command;
+use crate::config_layers::tests::{configured, host};
 use crate::sft_config::NewPolicyConfig;
 
-/// `sft` with these arguments and this `sft.toml`, on a machine that is the same everywhere. `DIR`
-/// in an argument or a message is the folder of the file.
+/// `sft` with these arguments and this `sft.toml`. `DIR` in an argument or a message is the folder
+/// of the file.
 fn sft(toml: Option<&str>, args: &[&str]) -> Result<SftConfig, String> {
-    let dir = tempfile::tempdir().unwrap();
-    let dir_text = dir.path().display().to_string();
-    let mut line = vec!["orcapack".to_owned(), "sft".to_owned()];
-    if let Some(toml) = toml {
-        fs::write(dir.path().join("sft.toml"), toml).unwrap();
-        line.extend(["-c".to_owned(), format!("{dir_text}/sft.toml")]);
-    }
-    line.extend(args.iter().map(|arg| arg.replace("DIR", &dir_text)));
-    let cli = Cli::try_parse_from(line).map_err(|error| error.to_string())?;
-    let Command::Sft(args) = cli.command else { panic!("not sft") };
-    load(&args, &host()).map_err(|defects| defects.to_string().replace(&dir_text, "DIR"))
-}
-
-fn host() -> Host {
-    Host {
-        cpus: 8,
-        cache_dir: PathBuf::from("cache"),
-        working_dir: PathBuf::from("/home/ada"),
-        now: "2026-03-01T14:05:09[UTC]".parse().unwrap(),
-        variables: |_| None,
-    }
+    configured("sft", toml, args, |command| {
+        let Command::Sft(args) = command else { panic!("not sft") };
+        load(&args, &host())
+    })
 }
 
 #[test]

@@ -20,6 +20,7 @@ use orcapack_trainer::text::CHATML_SPECIALS;
 use orcapack_trainer::text::chat::ChatTemplate;
 use orcapack_trainer::text::tokenizer::Tokenizer;
 use serde::Serialize;
+use serde_json::Map;
 
 use crate::cli_sft::SftArgs;
 use crate::config_layers::Host;
@@ -77,9 +78,10 @@ impl SftPlan {
             (None, None) => return Err(Failure::internal("a configuration without a policy")),
         };
         let tokens_max = config.train.sample_tokens_max.min(policy.config.max_position_embeddings);
-        let mut found = Found { left_out: data.left_out, ..Found::default() };
+        let (demonstrations, left_out) = (data.all.len(), data.left_out);
+        let mut found = Found { demonstrations, left_out, ..Found::default() };
         let (mut samples, mut held_out) = (Vec::new(), Vec::new());
-        for (task, sample) in all_samples(&data.all, &policy, &mut found)? {
+        for (task, sample) in all_samples(&data.all, &policy)? {
             if sample.ids.len() > tokens_max {
                 found.too_long += 1;
             } else if is_held_out(task, config.data.held_out) {
@@ -254,12 +256,10 @@ fn computed(error: candle_core::Error) -> Failure {
 fn all_samples<'d>(
     demonstrations: &'d [Demonstration],
     policy: &Policy,
-    found: &mut Found,
 ) -> Result<Vec<(&'d str, Sample)>, Defects> {
-    let renderer = policy.renderer()?;
+    let renderer = policy.renderer(Map::new())?;
     let (mut samples, mut defects) = (Vec::new(), Vec::new());
     for Demonstration { file, task, trajectory } in demonstrations {
-        found.demonstrations += 1;
         match from_trajectory::from_trajectory(file, trajectory, &renderer, Origin::Taught) {
             Ok(made) => samples.extend(made.into_iter().map(|sample| (task.as_str(), sample))),
             Err(found) => defects.extend(found.0),

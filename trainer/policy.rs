@@ -94,12 +94,12 @@ impl Policy {
         files::sync_dir(dir)
     }
 
-    /// What renders its conversations.
+    /// What renders its conversations; `kwargs` are given to the template beside the messages.
     ///
     /// # Errors
     /// A template whose prompts cannot be extended.
-    pub fn renderer(&self) -> Result<Renderer, Defects> {
-        Renderer::new(self.tokenizer.clone(), self.chat.clone(), Map::new())
+    pub fn renderer(&self, kwargs: Map<String, Value>) -> Result<Renderer, Defects> {
+        Renderer::new(self.tokenizer.clone(), self.chat.clone(), kwargs)
     }
 
     /// What transformers wants beside tokenizer.json. The template stands here too, for those who

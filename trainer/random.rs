@@ -3,7 +3,8 @@
 //! SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators"), as a
 //! function of a counter. Nothing here is for secrets.
 
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+/// 2^64 over the golden ratio.
+pub(crate) const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The number at `index` of the stream of `seed`.
 pub fn bits(seed: u64, index: u64) -> u64 {
@@ -11,17 +12,13 @@ pub fn bits(seed: u64, index: u64) -> u64 {
     mix(seed.wrapping_add(index.wrapping_add(1).wrapping_mul(GOLDEN)))
 }
 
-/// In `[0, 1)`, with 53 bits.
-pub fn uniform(seed: u64, index: u64) -> f64 {
-    (bits(seed, index) >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
-}
-
 /// In `0..n`, `n` above 0. Multiply and shift (Lemire 2019): off by at most n / 2^64.
 pub fn below(seed: u64, index: u64, n: u64) -> u64 {
     ((u128::from(bits(seed, index)) * u128::from(n)) >> 64) as u64
 }
 
-fn mix(mut z: u64) -> u64 {
+/// The finishing of the generator.
+pub(crate) fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
@@ -46,21 +43,6 @@ mod tests {
         let expected = [0xb8b4_c297_7eab_ce45, 0xa653_05fd_338e_c8fe, 0x8ca3_cbb6_ca63_129b];
         assert_eq!(first, expected);
         assert_ne!(bits(7, 0), bits(8, 0));
-    }
-
-    #[test]
-    fn uniform_numbers_fill_the_interval_evenly() {
-        const DRAWS: u64 = 100_000;
-        let mut bins = [0.0; 10];
-        for index in 0..DRAWS {
-            let value = uniform(42, index);
-            assert!((0.0..1.0).contains(&value));
-            bins[(value * 10.0) as usize] += 1.0;
-        }
-        let expected = DRAWS as f64 / 10.0;
-        let chi2: f64 = bins.iter().map(|bin: &f64| (bin - expected).powi(2) / expected).sum();
-        // 9 degrees of freedom: 27.9 is passed once in a thousand seeds.
-        assert!(chi2 < 27.9, "{chi2}");
     }
 
     #[test]

@@ -231,13 +231,15 @@ impl Sft {
     pub fn evaluate(&self, samples: &[Sample]) -> Result<Option<f64>, SftError> {
         let (mut sum, mut count) = (0.0, 0);
         let samples: Vec<&Sample> = samples.iter().collect();
-        for batch in packing::pack(&samples, &self.settings.micro_batch)?.batches {
-            let targets = self.trainee.with_effective(|parameters| {
-                step::logprobs(parameters, &batch, &self.settings.step)
-            })?;
-            sum -= targets.logprobs.iter().copied().map(f64::from).sum::<f64>();
-            count += targets.logprobs.len();
-        }
+        let batches = packing::pack(&samples, &self.settings.micro_batch)?.batches;
+        self.trainee.with_effective(|parameters| {
+            for batch in &batches {
+                let targets = step::logprobs(parameters, batch, &self.settings.step)?;
+                sum -= targets.logprobs.iter().copied().map(f64::from).sum::<f64>();
+                count += targets.logprobs.len();
+            }
+            Ok::<_, SftError>(())
+        })?;
         Ok((count > 0).then(|| sum / count as f64))
     }
 

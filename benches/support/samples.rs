@@ -7,9 +7,14 @@ use tempfile::TempDir;
 /// Runs this program again with `arguments`, and reads the numbers of the one line that it prints.
 pub fn in_a_process(arguments: &[String]) -> Vec<f64> {
     let program = std::env::current_exe().expect("the path of this program");
-    let output = Command::new(program).args(arguments).output().expect("it starts");
+    numbers_of(Command::new(program).args(arguments))
+}
+
+/// The numbers of the one line that a command prints.
+pub fn numbers_of(command: &mut Command) -> Vec<f64> {
+    let output = command.output().expect("it starts");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {said}");
+    assert!(output.status.success(), "{command:?}: {said}");
     let line = String::from_utf8_lossy(&output.stdout);
     let number = |word: &str| word.parse().expect("a number of a sample");
     line.split_whitespace().map(number).collect()

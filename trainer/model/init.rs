@@ -1,10 +1,9 @@
 //! Random weights that are the same bytes on every machine.
 
+use crate::random::{GOLDEN, mix};
+
 /// Deviation of a fresh matrix (`initializer_range` of the architecture).
 pub const DEVIATION: f64 = 0.02;
-
-/// Of splitmix64: 2^64 over the golden ratio.
-const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// A stream of numbers from the standard normal distribution.
 ///
@@ -50,13 +49,6 @@ impl Normal {
         let bits = (mix(self.state) >> 11) as f64;
         bits / (1u64 << 52) as f64 - 1.0
     }
-}
-
-/// The finishing of splitmix64.
-fn mix(state: u64) -> u64 {
-    let z = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }
 
 /// Natural logarithm of a normal number in (0, 1], to 1e-15: the exponent, and for the mantissa m

@@ -1,17 +1,7 @@
 //! Adapters against what autograd says of W + s B A.
 
 use super::*;
-
-fn config() -> ModelConfig {
-    ModelConfig {
-        hidden_size: 8,
-        intermediate_size: 12,
-        num_attention_heads: 2,
-        num_key_value_heads: 1,
-        head_dim: 6,
-        ..ModelConfig::small(10, 1)
-    }
-}
+use crate::model::fixture_tests::config;
 
 fn settings(targets: &[LoraTarget]) -> LoraSettings {
     LoraSettings { rank: 3, alpha: 6.0, targets: targets.iter().copied().collect() }

@@ -21,4 +21,6 @@ pub mod step;
 pub mod gradients;
 
 #[cfg(test)]
+mod fixture_tests;
+#[cfg(test)]
 mod parity_tests;

@@ -8,18 +8,8 @@ use tempfile::TempDir;
 
 use super::super::weights_write::{WeightsFormat, write_weights};
 use super::*;
+use crate::model::fixture_tests::config;
 use crate::tensors::write::{self, WeightType};
-
-fn config() -> ModelConfig {
-    ModelConfig {
-        hidden_size: 8,
-        intermediate_size: 12,
-        num_attention_heads: 2,
-        num_key_value_heads: 1,
-        head_dim: 6,
-        ..ModelConfig::small(10, 1)
-    }
-}
 
 fn random(config: &ModelConfig) -> Parameters {
     Parameters::random(config, 5, &Device::Cpu).unwrap()
