@@ -23,7 +23,7 @@ pub struct SftArgs {
     pub epochs: Option<f64>,
     /// Peak learning rate [default: 1e-5, of a new policy 4e-3]
     #[arg(long, value_name = "RATE", help_heading = "Training")]
-    pub learning_rate: Option<f64>,
+    pub lr: Option<f64>,
     #[command(flatten)]
     pub run: RunArgs,
     #[command(flatten)]

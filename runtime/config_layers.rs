@@ -93,7 +93,7 @@ pub(crate) fn layered(run: &RunArgs, flags: Vec<Flag>) -> Result<TomlDoc, Defect
 }
 
 /// What depends on the machine and the moment.
-fn complete(config: &mut EvalConfig, host: &Host) {
+pub(crate) fn complete(config: &mut EvalConfig, host: &Host) {
     if config.run.name.is_empty() {
         let time = host.now.strftime("%Y-%m-%d_%H-%M-%S");
         config.run.name = format!("{time}-{}", config.agent.kind.as_str());

@@ -16,6 +16,7 @@ use std::process::ExitCode;
 /// | 6 | some tasks quarantined (`tasks check`) |
 /// | 7 | a node of the cluster does not answer, or does not trust us |
 /// | 8 | this node was fenced: a newer process has its identity |
+/// | 9 | training stopped: a value was not finite, no rank was left, or the samplers got no weights |
 /// | 130 | interrupted, and drained: `--resume` runs what is missing |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -28,11 +29,12 @@ pub enum Exit {
     Quarantined = 6,
     Unreachable = 7,
     Fenced = 8,
+    TrainingStopped = 9,
     Interrupted = 130,
 }
 
 impl Exit {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Done,
         Self::Internal,
         Self::BadInput,
@@ -42,6 +44,7 @@ impl Exit {
         Self::Quarantined,
         Self::Unreachable,
         Self::Fenced,
+        Self::TrainingStopped,
         Self::Interrupted,
     ];
 
@@ -66,8 +69,18 @@ impl Exit {
             Self::Quarantined => "some tasks quarantined (`tasks check`)",
             Self::Unreachable => "a node of the cluster does not answer, or does not trust us",
             Self::Fenced => "this node was fenced: a newer process has its identity",
+            Self::TrainingStopped => {
+                "training stopped: a value was not finite, no rank was left, or the samplers got \
+                 no weights"
+            }
             Self::Interrupted => "interrupted, and drained: `--resume` runs what is missing",
         }
+    }
+
+    /// Of a process that has ended with this code; one that has none was killed.
+    pub fn of_code(code: Option<i32>) -> Self {
+        let known = Self::ALL.into_iter().find(|exit| code == Some(i32::from(exit.code())));
+        known.unwrap_or(Self::Internal)
     }
 
     /// The whole table as plain text, for `--help`.

@@ -91,7 +91,7 @@ impl Plan {
     }
 }
 
-fn tasks_digest(tasks: &[Task]) -> Digest {
+pub(crate) fn tasks_digest(tasks: &[Task]) -> Digest {
     let digests: Vec<u8> = tasks.iter().flat_map(|task| task.digest.0).collect();
     Digest::of(&digests)
 }

@@ -31,6 +31,13 @@ impl RunKind {
         kind
     }
 
+    /// Of a command whose rollouts a team does: what their rewards depend on.
+    pub fn of_team(command: &str, config: &EvalConfig, tasks_digest: &orcapack_tasks::Digest) -> Self {
+        let mut kind = Self::of_eval(config, tasks_digest);
+        kind.put("command", command);
+        kind
+    }
+
     /// Of a command, and nothing else yet.
     pub fn new(command: &str) -> Self {
         Self(BTreeMap::from([("command".to_owned(), command.to_owned())]))

@@ -13,9 +13,10 @@ use serde::{Deserialize, Serialize};
 use crate::cli_sft::SftArgs;
 use crate::config_layers::Host;
 use crate::exit::{Exit, Failure};
+use crate::metrics_file::MetricsFile;
 use crate::progress::Mode;
 use crate::run_dir::{CHECKPOINTS, Opening, RunDir, Wanted};
-use crate::sft_metrics::{Evaluated, SftMetrics, Trained};
+use crate::sft_metrics::{Evaluated, Trained};
 use crate::sft_plan::SftPlan;
 use crate::sft_progress::SftProgress;
 use crate::signals::Signals;
@@ -51,7 +52,7 @@ pub fn run(args: &SftArgs, host: &Host) -> Result<Exit, Failure> {
     if args.run.dry_run {
         return plan.print(args.output.json);
     }
-    let threads = rayon::ThreadPoolBuilder::new().num_threads(plan.config.train.threads).build();
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(plan.config.train.learning.threads).build();
     let threads = threads.map_err(|error| Failure::internal(format!("threads: {error}")))?;
     let kind = plan.kind();
     let toml = plan.config.to_toml().map_err(|error| Failure::internal(error.to_string()))?;
@@ -92,7 +93,7 @@ struct Training<'p> {
     plan: &'p SftPlan,
     sft: Sft,
     folder: PathBuf,
-    metrics: SftMetrics,
+    metrics: MetricsFile,
     progress: SftProgress,
     began: Instant,
     tokens: usize,
@@ -123,7 +124,7 @@ impl<'p> Training<'p> {
             plan,
             sft,
             folder,
-            metrics: SftMetrics::open(&dir.metrics(), steps).map_err(internal)?,
+            metrics: MetricsFile::open(&dir.metrics(), steps).map_err(internal)?,
             progress,
             began: Instant::now(),
             tokens: 0,

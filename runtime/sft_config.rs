@@ -6,11 +6,10 @@
 use std::path::PathBuf;
 
 use orcapack_tasks::toml_section::Section;
-use orcapack_trainer::model::step::Activations;
-use orcapack_trainer::optimizer::schedule::Decay;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-use crate::config_read::{count_or, path_or, read_run_name, small_or, strings_or};
+use crate::config_read::{count_or, path_or, read_run_name, strings_or};
+use crate::learning_config::LearningConfig;
 
 /// Everything that one `sft` run needs to know.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -74,26 +73,8 @@ pub struct TrainConfig {
     pub epochs: f64,
     /// In one step of the optimizer.
     pub batch_samples: usize,
-    /// In one forward and backward pass; a batch is cut into as many as it takes.
-    pub micro_batch_tokens: usize,
-    /// Samples that are longer are left out, and counted.
-    pub sample_tokens_max: usize,
-    pub learning_rate: f64,
-    #[serde(serialize_with = "decay")]
-    pub schedule: Decay,
-    pub warmup_steps: usize,
-    pub weight_decay: f64,
-    pub beta1: f64,
-    pub beta2: f64,
-    pub eps: f64,
-    /// Of the global gradient norm.
-    pub clip_norm: f64,
-    /// Of the order of the samples.
-    pub seed: u64,
-    /// Of layers: kept for the backward pass, or computed again.
-    #[serde(serialize_with = "activations")]
-    pub activations: Activations,
-    pub threads: usize,
+    #[serde(flatten)]
+    pub learning: LearningConfig,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -130,19 +111,7 @@ impl SftConfig {
             train: TrainConfig {
                 epochs: 3.0,
                 batch_samples: 32,
-                micro_batch_tokens: 8192,
-                sample_tokens_max: 8192,
-                learning_rate: f64::NAN,
-                schedule: Decay::Linear,
-                warmup_steps: 50,
-                weight_decay: 0.01,
-                beta1: 0.9,
-                beta2: 0.95,
-                eps: 1e-8,
-                clip_norm: 1.0,
-                seed: 0,
-                activations: Activations::Keep,
-                threads: cpus,
+                learning: LearningConfig::defaults(f64::NAN, cpus),
             },
             lora: None,
             evaluation: EvaluationConfig { every_steps: 50 },
@@ -158,8 +127,8 @@ impl SftConfig {
             None => LEARNING_RATE_BASE,
         };
         let mut train = base.train;
-        if train.learning_rate.is_nan() {
-            train.learning_rate = rate;
+        if train.learning.lr.is_nan() {
+            train.learning.lr = rate;
         }
         let every = |name: &str, base| {
             count_or(&root.section(name), "every_steps", base, 1..=1_000_000_000)
@@ -311,44 +280,12 @@ impl NewPolicyConfig {
 
 impl TrainConfig {
     fn read(section: &Section<'_>, base: Self) -> Self {
-        let count = |key, base, max| count_or(section, key, base, 1..=max);
-        let share = |key, base| section.f64_or(key, base, 0.0..=0.999_999);
         Self {
             epochs: section.f64_or("epochs", base.epochs, 1e-6..=1e6),
-            batch_samples: count("batch_samples", base.batch_samples, 1_000_000),
-            micro_batch_tokens: count("micro_batch_tokens", base.micro_batch_tokens, 1 << 24),
-            sample_tokens_max: count("sample_tokens_max", base.sample_tokens_max, 1 << 20),
-            learning_rate: section.f64_or("learning_rate", base.learning_rate, 0.0..=10.0),
-            schedule: section.one_of_or("schedule", base.schedule, &DECAYS),
-            warmup_steps: count_or(section, "warmup_steps", base.warmup_steps, 0..=1_000_000),
-            weight_decay: section.f64_or("weight_decay", base.weight_decay, 0.0..=10.0),
-            beta1: share("beta1", base.beta1),
-            beta2: share("beta2", base.beta2),
-            eps: section.f64_or("eps", base.eps, 1e-20..=1.0),
-            clip_norm: section.f64_or("clip_norm", base.clip_norm, 1e-9..=1e9),
-            seed: section.u64_or("seed", base.seed, 0..=i64::MAX as u64),
-            activations: section.one_of_or("activations", base.activations, &ACTIVATIONS),
-            threads: small_or(section, "threads", base.threads as u32, 1..=1024) as usize,
+            batch_samples: count_or(section, "batch_samples", base.batch_samples, 1..=1_000_000),
+            learning: LearningConfig::read(section, base.learning),
         }
     }
-}
-
-const DECAYS: [(&str, Decay); 3] =
-    [("constant", Decay::Constant), ("linear", Decay::Linear), ("cosine", Decay::Cosine)];
-const ACTIVATIONS: [(&str, Activations); 2] =
-    [("keep", Activations::Keep), ("recompute", Activations::Recompute)];
-
-fn decay<S: Serializer>(value: &Decay, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(name_of(value, &DECAYS))
-}
-
-fn activations<S: Serializer>(value: &Activations, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(name_of(value, &ACTIVATIONS))
-}
-
-/// By its name in `names`.
-fn name_of<T: PartialEq>(value: &T, names: &[(&'static str, T)]) -> &'static str {
-    names.iter().find(|(_, named)| named == value).map_or("", |(name, _)| name)
 }
 
 impl LoraConfig {

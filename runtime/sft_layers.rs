@@ -46,7 +46,7 @@ fn flags(args: &SftArgs) -> Vec<Flag> {
         ("--from", "data.from", (!from.is_empty()).then(|| from.into())),
         ("--base", "policy.base", args.base.as_deref().map(path_value)),
         ("--epochs", "train.epochs", args.epochs.map(toml::Value::from)),
-        ("--learning-rate", "train.learning_rate", args.learning_rate.map(toml::Value::from)),
+        ("--lr", "train.lr", args.lr.map(toml::Value::from)),
     ])
 }
 

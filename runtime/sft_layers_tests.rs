@@ -25,7 +25,7 @@ fn flags_go_over_settings_and_these_over_the_file() {
     assert_eq!(config.data.from, ["/home/ada/runs/a", "/b"].map(PathBuf::from));
     let train = &config.train;
     assert_eq!((train.epochs, train.batch_samples, train.schedule), (2.0, 8, Decay::Cosine));
-    assert_eq!((train.learning_rate, train.threads), (4e-3, 8));
+    assert_eq!((train.learning.lr, train.learning.threads), (4e-3, 8));
     let new = NewPolicyConfig { hidden_size: 64, ..NewPolicyConfig::tiny() };
     assert_eq!(config.policy.new, Some(new));
     assert_eq!(config.run.name, "2026-03-01_14-05-09-sft");
@@ -35,7 +35,7 @@ fn flags_go_over_settings_and_these_over_the_file() {
 fn a_policy_that_is_there_learns_slowly() {
     let config = sft(None, &["--from", "r", "--base", "models/q"]).unwrap();
     assert_eq!(config.policy.base, Some(PathBuf::from("/home/ada/models/q")));
-    assert_eq!((config.train.learning_rate, config.lora), (1e-5, None));
+    assert_eq!((config.train.learning.lr, config.lora), (1e-5, None));
     let lora = sft(None, &["--from", "r", "--base", "q", "--set", "lora.rank=4"]).unwrap().lora;
     assert_eq!(lora.map(|lora| (lora.rank, lora.alpha)), Some((4, 32.0)));
 }

@@ -8,13 +8,8 @@ use orcapack_tasks::{Defect, Defects, Digest};
 use orcapack_trainer::model::config::ModelConfig;
 use orcapack_trainer::model::lora::{Lora, LoraSettings, LoraTarget};
 use orcapack_trainer::model::parameters::Parameters;
-use orcapack_trainer::model::step::StepSettings;
-use orcapack_trainer::ops::Ops;
-use orcapack_trainer::optimizer::adamw::AdamWSettings;
-use orcapack_trainer::optimizer::schedule::Schedule;
 use orcapack_trainer::policy::Policy;
 use orcapack_trainer::samples::from_trajectory::{self, Origin, Sample};
-use orcapack_trainer::samples::packing::PackSettings;
 use orcapack_trainer::sft::{ADAPTERS, Sft, SftSettings, Trainee};
 use orcapack_trainer::text::CHATML_SPECIALS;
 use orcapack_trainer::text::chat::ChatTemplate;
@@ -25,6 +20,7 @@ use serde_json::Map;
 use crate::cli_sft::SftArgs;
 use crate::config_layers::Host;
 use crate::exit::{Exit, Failure};
+use crate::learning_config;
 use crate::output;
 use crate::run_kind::RunKind;
 use crate::sft_config::{LoraConfig, NewPolicyConfig, SftConfig};
@@ -77,7 +73,7 @@ impl SftPlan {
             (None, Some(new)) => (new_policy(new, &data.all)?, Weights::Random { seed: new.seed }),
             (None, None) => return Err(Failure::internal("a configuration without a policy")),
         };
-        let tokens_max = config.train.sample_tokens_max.min(policy.config.max_position_embeddings);
+        let tokens_max = config.train.learning.sample_tokens_max.min(policy.config.max_position_embeddings);
         let (demonstrations, left_out) = (data.all.len(), data.left_out);
         let mut found = Found { demonstrations, left_out, ..Found::default() };
         let (mut samples, mut held_out) = (Vec::new(), Vec::new());
@@ -106,12 +102,11 @@ impl SftPlan {
 
     /// What a resumed run must share with the one before: all that its steps depend on.
     pub fn kind(&self) -> RunKind {
-        const FREE: [&str; 2] = ["threads", "activations"];
         let mut kind = RunKind::new("sft");
         kind.put("data", self.data_digest);
         kind.put_section("data", &self.config.data, &["from"]);
         kind.put_section("policy", &self.config.policy, &[]);
-        kind.put_section("train", &self.config.train, &FREE);
+        kind.put_section("train", &self.config.train, &learning_config::FREE);
         if let Some(lora) = &self.config.lora {
             kind.put_section("lora", lora, &[]);
         }
@@ -213,40 +208,19 @@ impl SftPlan {
 
     fn sft(&self, trainee: Trainee) -> Result<Sft, Failure> {
         let train = &self.config.train;
-        let row_tokens_max = train.sample_tokens_max.min(train.micro_batch_tokens);
+        let learning = &train.learning;
         let settings = SftSettings {
             batch_samples: train.batch_samples,
-            micro_batch: PackSettings {
-                row_tokens_max,
-                rows_max: (train.micro_batch_tokens / row_tokens_max).max(1),
-            },
-            clip_norm: train.clip_norm,
-            seed: train.seed,
-            schedule: Schedule {
-                lr: train.learning_rate,
-                warmup_steps: train.warmup_steps as u64,
-                steps: self.found.steps,
-                decay: train.schedule,
-            },
-            adamw: AdamWSettings {
-                beta1: train.beta1,
-                beta2: train.beta2,
-                eps: train.eps,
-                weight_decay: train.weight_decay,
-            },
-            step: StepSettings {
-                ops: Ops::for_device(&Device::Cpu),
-                activations: train.activations,
-                logprob_chunk: LOGPROB_CHUNK,
-                temperature: 1.0,
-            },
+            micro_batch: learning.micro_batch(),
+            clip_norm: learning.clip_norm,
+            seed: learning.seed,
+            schedule: learning.schedule(self.found.steps),
+            adamw: learning.adamw(),
+            step: learning.step(1.0),
         };
         Sft::new(trainee, self.samples.clone(), settings).map_err(computed)
     }
 }
-
-/// Targets whose logits are there at a time: 128 MiB with a vocabulary of 150,000.
-const LOGPROB_CHUNK: usize = 224;
 
 fn computed(error: candle_core::Error) -> Failure {
     Failure::internal(error.to_string())

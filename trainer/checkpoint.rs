@@ -61,6 +61,57 @@ const MANIFEST: &str = "checkpoint.json";
 const PREFIX: &str = "step_";
 const STAGED: &str = ".staged";
 
+/// A checkpoint that is being written. Dropped before its end, it leaves `folder` as it was, but for
+/// what [`prune`] removes.
+#[derive(Debug)]
+pub struct CheckpointWriter {
+    folder: PathBuf,
+    step: u64,
+    staged: PathBuf,
+}
+
+impl CheckpointWriter {
+    /// That of `step`, in `folder`. One that is there already is replaced, once this is finished.
+    ///
+    /// # Errors
+    /// The file system's, with the path.
+    pub fn begin(folder: &Path, step: u64) -> Result<Self, CheckpointError> {
+        let staged = folder.join(format!("{PREFIX}{step}{STAGED}"));
+        remove(&staged)?;
+        fs::create_dir_all(&staged).map_err(io_at(&staged))?;
+        Ok(Self { folder: folder.to_owned(), step, staged })
+    }
+
+    /// Where its files are to be put.
+    pub fn dir(&self) -> &Path {
+        &self.staged
+    }
+
+    /// Makes it a checkpoint; gives its folder.
+    ///
+    /// # Errors
+    /// The file system's, with the path; `folder` has what it had before, then.
+    pub fn finish<S: Serialize>(self, state: &S) -> Result<PathBuf, CheckpointError> {
+        let Self { folder, step, staged } = self;
+        let dir = folder.join(format!("{PREFIX}{step}"));
+        let mut digests = BTreeMap::new();
+        for name in names(&staged, "")? {
+            let path = staged.join(&name);
+            File::open(&path).and_then(|file| file.sync_all()).map_err(io_at(&path))?;
+            digests.insert(name, digest(&path).map_err(io_at(&path))?);
+        }
+        let path = staged.join(MANIFEST);
+        let text = serde_json::to_string_pretty(&Manifest { step, state, files: digests })
+            .map_err(|source| CheckpointError::State { path: path.clone(), source })?;
+        files::write_text(&path, &text).map_err(io_at(&path))?;
+        sync_dir(&staged)?;
+        remove(&dir)?;
+        fs::rename(&staged, &dir).map_err(io_at(&dir))?;
+        sync_dir(&folder)?;
+        Ok(dir)
+    }
+}
+
 /// Writes the checkpoint of `step` into `folder`: `fill` puts files into the folder that it is
 /// given. One that is there already is replaced.
 ///
@@ -72,26 +123,9 @@ pub fn write<S: Serialize>(
     state: &S,
     fill: impl FnOnce(&Path) -> io::Result<()>,
 ) -> Result<PathBuf, CheckpointError> {
-    let dir = folder.join(format!("{PREFIX}{step}"));
-    let staged = folder.join(format!("{PREFIX}{step}{STAGED}"));
-    remove(&staged)?;
-    fs::create_dir_all(&staged).map_err(io_at(&staged))?;
-    fill(&staged).map_err(io_at(&staged))?;
-    let mut digests = BTreeMap::new();
-    for name in names(&staged, "")? {
-        let path = staged.join(&name);
-        File::open(&path).and_then(|file| file.sync_all()).map_err(io_at(&path))?;
-        digests.insert(name, digest(&path).map_err(io_at(&path))?);
-    }
-    let path = staged.join(MANIFEST);
-    let text = serde_json::to_string_pretty(&Manifest { step, state, files: digests })
-        .map_err(|source| CheckpointError::State { path: path.clone(), source })?;
-    files::write_text(&path, &text).map_err(io_at(&path))?;
-    sync_dir(&staged)?;
-    remove(&dir)?;
-    fs::rename(&staged, &dir).map_err(io_at(&dir))?;
-    sync_dir(folder)?;
-    Ok(dir)
+    let writer = CheckpointWriter::begin(folder, step)?;
+    fill(writer.dir()).map_err(io_at(writer.dir()))?;
+    writer.finish(state)
 }
 
 /// The newest checkpoint in `folder` that is whole. A folder that is absent holds none.

@@ -15,9 +15,19 @@ pub(super) const FAMILY: Family = Family {
     templates: &TEMPLATES,
 };
 
-/// Of files and folders. What is not among them is free for solutions.
-const NAME: Parameter =
-    Parameter { values: &["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"] };
+/// Of what is there. What is not among these names is free for solutions.
+const FILE: Parameter = Parameter {
+    values: &[
+        "log", "map", "key", "pen", "cup", "box", "car", "bus", "hat", "jar", "net", "pin",
+    ],
+};
+
+/// Of what is to be made: other names, so that which is which is seen without counting.
+const TARGET: Parameter = Parameter {
+    values: &[
+        "out", "raw", "far", "odd", "low", "big", "tan", "dry", "hot", "wet", "dim", "icy",
+    ],
+};
 
 /// None is a part of another.
 const WORD: Parameter = Parameter {
@@ -36,7 +46,7 @@ static TEMPLATES: [Template; 16] = [
     Template {
         name: "write",
         difficulty: Easy,
-        parameters: &[WORD, NAME],
+        parameters: &[WORD, TARGET],
         phrasings: &[
             "Write the word {0} into the file {1}.",
             "Make a file {1} with the word {0} in it.",
@@ -57,7 +67,7 @@ static TEMPLATES: [Template; 16] = [
     Template {
         name: "append",
         difficulty: Easy,
-        parameters: &[WORD, NAME],
+        parameters: &[WORD, FILE],
         phrasings: &[
             "Add the line {0} at the end of {1}.",
             "Append the word {0} to the file {1}.",
@@ -78,7 +88,7 @@ static TEMPLATES: [Template; 16] = [
     Template {
         name: "copy",
         difficulty: Easy,
-        parameters: &[NAME, NAME],
+        parameters: &[FILE, TARGET],
         phrasings: &[
             "Copy the file {0} to {1}.",
             "Make a copy of {0} called {1}.",
@@ -99,7 +109,7 @@ static TEMPLATES: [Template; 16] = [
     Template {
         name: "rename",
         difficulty: Easy,
-        parameters: &[NAME, NAME],
+        parameters: &[FILE, TARGET],
         phrasings: &[
             "Rename the file {0} to {1}.",
             "Give the file {0} the name {1}.",
@@ -120,7 +130,7 @@ static TEMPLATES: [Template; 16] = [
     Template {
         name: "remove",
         difficulty: Easy,
-        parameters: &[NAME, NAME],
+        parameters: &[FILE, FILE],
         phrasings: &[
             "Remove the files {0} and {1}.",
             "Delete {0} and {1}.",
@@ -141,7 +151,7 @@ static TEMPLATES: [Template; 16] = [
     Template {
         name: "lines",
         difficulty: Easy,
-        parameters: &[NAME, NAME],
+        parameters: &[FILE, TARGET],
         phrasings: &[
             "Count the lines of {0}. Write the number into {1}.",
             "Write the number of lines in {0} into {1}.",
@@ -163,7 +173,7 @@ static TEMPLATES: [Template; 16] = [
     Template {
         name: "words",
         difficulty: Easy,
-        parameters: &[NAME, NAME],
+        parameters: &[FILE, TARGET],
         phrasings: &[
             "Count the words of {0}. Write the number into {1}.",
             "Write the number of words in {0} into {1}.",
@@ -185,7 +195,7 @@ static TEMPLATES: [Template; 16] = [
     Template {
         name: "join",
         difficulty: Easy,
-        parameters: &[NAME, NAME, NAME],
+        parameters: &[FILE, FILE, TARGET],
         phrasings: &[
             "Join {0} and {1} into {2}, in this order.",
             "Write the text of {0}, then that of {1}, into {2}.",
@@ -206,7 +216,7 @@ static TEMPLATES: [Template; 16] = [
     Template {
         name: "sort",
         difficulty: Easy,
-        parameters: &[NAME, NAME],
+        parameters: &[FILE, TARGET],
         phrasings: &[
             "Sort the lines of {0} into {1}.",
             "Write the lines of {0} into {1}, sorted.",
@@ -229,7 +239,7 @@ static TEMPLATES: [Template; 16] = [
     Template {
         name: "keep",
         difficulty: Easy,
-        parameters: &[WORD, NAME, NAME],
+        parameters: &[WORD, FILE, TARGET],
         phrasings: &[
             "Write the lines of {1} with the word {0} into {2}.",
             "{2} is to have only the lines of {1} that hold {0}.",
@@ -253,7 +263,7 @@ static TEMPLATES: [Template; 16] = [
     Template {
         name: "first",
         difficulty: Easy,
-        parameters: &[COUNT, NAME, NAME],
+        parameters: &[COUNT, FILE, TARGET],
         phrasings: &[
             "Write the first lines of {1} into {2}: {0} of them.",
             "Put the top {0} of the lines of {1} into {2}.",
@@ -275,7 +285,7 @@ static TEMPLATES: [Template; 16] = [
     Template {
         name: "replace",
         difficulty: Easy,
-        parameters: &[WORD, WORD, NAME],
+        parameters: &[WORD, WORD, FILE],
         phrasings: &[
             "Replace every {0} by {1} in the file {2}.",
             "In {2}, write {1} wherever it says {0}.",
@@ -297,7 +307,7 @@ static TEMPLATES: [Template; 16] = [
     Template {
         name: "folder",
         difficulty: Medium,
-        parameters: &[NAME, NAME, WORD],
+        parameters: &[TARGET, FILE, WORD],
         phrasings: &[
             "Make a folder {0} and in it a file {1} with the word {2}.",
             "Write {2} into the file {1} in a new folder {0}.",
@@ -318,7 +328,7 @@ static TEMPLATES: [Template; 16] = [
     Template {
         name: "into",
         difficulty: Medium,
-        parameters: &[NAME, NAME],
+        parameters: &[TARGET, FILE],
         phrasings: &[
             "Make a folder {0} and move the file {1} into it.",
             "Move {1} into a new folder {0}.",
@@ -340,7 +350,7 @@ static TEMPLATES: [Template; 16] = [
     Template {
         name: "swap",
         difficulty: Medium,
-        parameters: &[NAME, NAME],
+        parameters: &[FILE, FILE],
         phrasings: &[
             "Swap the files {0} and {1}.",
             "{0} is to have the text of {1}, and {1} that of {0}.",
@@ -366,7 +376,7 @@ static TEMPLATES: [Template; 16] = [
     Template {
         name: "save",
         difficulty: Medium,
-        parameters: &[NAME, NAME, WORD],
+        parameters: &[FILE, TARGET, WORD],
         phrasings: &[
             "Copy {0} to {1}, then write {2} into {0}.",
             "Save {0} as {1}. Then let the text of {0} be {2}.",

@@ -1,0 +1,26 @@
+//! Reinforcement learning of a policy from the rollouts of its own agents.
+//!
+//! - [`config`], [`layers`], [`plan`]: what is asked for, read and judged before anything starts.
+//! - [`layout`], [`pacer`], [`batch`]: which rollouts there are, when they begin, and what a step
+//!   makes of them. All of them pure.
+//! - [`training`]: the loop. It has [`rollouts`] run, the ranks learn, and [`delivery`] bring the
+//!   weights to the samplers; [`checkpoints`] are where it goes on.
+//! - [`command`] is `orcapack train`; without any input it is the [`quick_start`].
+
+pub mod batch;
+pub mod checkpoints;
+pub mod command;
+pub mod config;
+pub mod curves;
+pub mod delivery;
+pub mod layers;
+pub mod layout;
+pub mod metrics;
+pub mod pacer;
+pub mod plan;
+pub mod progress;
+pub mod quick_start;
+pub mod report;
+pub mod rollouts;
+pub mod training;
+pub mod trajectories;

@@ -1,0 +1,436 @@
+//! The loop: rollouts are admitted, become batches, become steps, become weights that sample the
+//! next rollouts. What may happen when is the [pacer](crate::train::pacer)'s to say; who does it are
+//! the [rollouts](crate::train::rollouts), the ranks and the deliveries.
+//!
+//! A step is: its batch is written down (AC-5), the ranks make it, the samplers get its weights.
+//! After a resume, steps that were written down after the checkpoint are made again, from the same
+//! rollouts in the same order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use orcapack_trainer::optimizer::schedule::Schedule;
+use orcapack_trainer::policy_step::StepBatch;
+use orcapack_trainer::ranks::{Ranks, StepReport};
+use orcapack_trainer::samples::from_trajectory::Sample;
+use orcapack_trainer::snapshot::Snapshot;
+
+use crate::exit::{Exit, Failure};
+use crate::ledger::Ended;
+use crate::metrics_file::MetricsFile;
+use crate::stops::{Stop, Stops};
+use crate::summary::Share;
+use crate::train::batch::{self, GroupFigures};
+use crate::train::checkpoints::Checkpoints;
+use crate::train::delivery::{Deliveries, Delivery as _};
+use crate::train::layout::Layout;
+use crate::train::metrics::{Evaluated, Learnt, Seconds, Stepped};
+use crate::train::pacer::{End, Group, Pace, Pacer};
+use crate::train::progress::Progress;
+use crate::train::rollouts::{Resumed, TrainRollouts};
+use crate::train::trajectories::Trajectories;
+
+/// What a loop runs on.
+pub struct Parts {
+    pub layout: Layout,
+    pub pace: Pace,
+    pub schedule: Schedule,
+    pub batch: batch::Settings,
+    pub rollouts: TrainRollouts,
+    pub ranks: Ranks,
+    pub deliveries: Deliveries,
+    pub trajectories: Trajectories,
+    pub checkpoints: Checkpoints,
+    pub metrics: MetricsFile,
+    pub progress: Progress,
+    pub stops: Stops,
+    /// The steps after which evaluations were told before a resume.
+    pub evaluated: BTreeSet<u64>,
+}
+
+/// How it went.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Trained {
+    pub steps: u64,
+    pub is_interrupted: bool,
+    /// The plan had no more rollouts, before all steps were made.
+    pub is_exhausted: bool,
+    /// The newest.
+    pub checkpoint: Option<PathBuf>,
+    pub elapsed: Duration,
+}
+
+/// A loop under way.
+pub struct Training {
+    parts: Parts,
+    pacer: Pacer<Vec<Sample>>,
+    /// Of this run's past: how rollouts ended that have not been admitted again.
+    past: Vec<Ended>,
+    /// Batches that were written down for steps still to be made.
+    written: BTreeMap<u64, Vec<u32>>,
+    /// Of the evaluation under way and of those before: reward by rollout; `None` is a loss.
+    rewards: BTreeMap<u32, Option<f64>>,
+    trained: Trained,
+    began: Instant,
+    seconds: Seconds,
+    /// Since when no rollout has run, though there are more in the plan.
+    idle_since: Option<Instant>,
+    step_began: Instant,
+}
+
+/// The run is to end before its last step.
+enum Stopped {
+    /// By the user, in order.
+    Interrupted,
+    /// By the user, at once.
+    Killed,
+    /// No batch will come any more.
+    Exhausted,
+    Failed(Failure),
+}
+
+impl From<Failure> for Stopped {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl Training {
+    /// Behind `steps` steps; `resumed` is what the ledger knows.
+    pub fn new(parts: Parts, steps: u64, resumed: Resumed) -> Self {
+        let Resumed { ended, batches } = resumed;
+        let first = parts.layout.first_training();
+        let group_size = parts.layout.group_size;
+        let group = |rollout: &u32| rollout.checked_sub(first).map(|at| at / group_size);
+        let consumed: BTreeSet<u32> =
+            batches.range(..=steps).flat_map(|(_, rollouts)| rollouts.iter().filter_map(group)).collect();
+        let written: BTreeMap<u64, Vec<u32>> = batches.into_iter().filter(|(step, _)| *step > steps).collect();
+        // In order of their numbers groups were admitted; none of a later one can have ended.
+        let known = ended.iter().filter_map(|ended| group(&ended.rollout)).max();
+        let next = known.map_or(0, |newest| newest + 1);
+        let pacer = Pacer::resume(parts.pace, steps, next, &consumed);
+        let trained = Trained { steps, checkpoint: parts.checkpoints.newest().map(|(_, dir)| dir.to_owned()), ..Trained::default() };
+        Self {
+            parts,
+            pacer,
+            past: ended,
+            written,
+            rewards: BTreeMap::new(),
+            trained,
+            began: Instant::now(),
+            seconds: Seconds::default(),
+            idle_since: None,
+            step_began: Instant::now(),
+        }
+    }
+
+    /// To the last step, or to where it is interrupted. Whatever the end, nothing of its rollouts is
+    /// left.
+    ///
+    /// # Errors
+    /// A value that is not finite, no rank left, samplers that cannot be reached, and what the
+    /// rollouts' run ends with. Checkpoints stay as they are.
+    pub async fn run(mut self) -> Result<Trained, Failure> {
+        let end = self.steps().await;
+        let end = match end {
+            Ok(()) | Err(Stopped::Killed) => Ok(()),
+            Err(Stopped::Interrupted) => self.checkpoint().await,
+            Err(Stopped::Exhausted) => {
+                self.trained.is_exhausted = true;
+                self.checkpoint().await
+            }
+            Err(Stopped::Failed(failure)) => Err(failure),
+        };
+        let Self { parts, mut trained, began, .. } = self;
+        let Parts { rollouts, ranks, progress, .. } = parts;
+        drop(progress);
+        ranks.stop().await;
+        let stopped = rollouts.stop().await;
+        end?;
+        stopped?;
+        trained.elapsed = began.elapsed();
+        Ok(trained)
+    }
+
+    async fn steps(&mut self) -> Result<(), Stopped> {
+        self.deliver().await?;
+        self.take_past().await?;
+        let evaluations = self.parts.layout.evaluations();
+        while self.trained.steps < self.parts.layout.steps {
+            self.step_began = Instant::now();
+            self.evaluate_if_due(&evaluations).await?;
+            self.step().await?;
+            if self.trained.is_interrupted {
+                return Err(Stopped::Interrupted);
+            }
+            if self.parts.checkpoints.is_due(self.trained.steps) {
+                self.checkpoint().await?;
+            }
+        }
+        self.checkpoint().await?;
+        self.evaluate_if_due(&evaluations).await
+    }
+
+    /// Unless that was told before a resume.
+    async fn evaluate_if_due(&mut self, evaluations: &[u64]) -> Result<(), Stopped> {
+        let step = self.trained.steps;
+        match evaluations.iter().position(|at| *at == step) {
+            Some(index) if !self.parts.evaluated.contains(&step) => self.evaluate(index).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn step(&mut self) -> Result<(), Stopped> {
+        let step = self.trained.steps + 1;
+        let waited = Instant::now();
+        let groups = self.next_batch(step).await?;
+        self.seconds.waiting_for_batch += waited.elapsed().as_secs_f64();
+        let members = groups.iter().flat_map(|group| group.members.iter());
+        let rollouts: Vec<u32> = members.map(|member| member.rollout).collect();
+        let consumed = self.parts.rollouts.consume(step, &rollouts).await;
+        consumed.map_err(|error| Failure::internal(error.to_string()))?;
+        let learning_rate = self.parts.schedule.lr(step);
+        let made = batch::make(groups, step, learning_rate, self.parts.batch);
+        let (batch, figures) = made.map_err(|error| Failure::internal(error.to_string()))?;
+        let trained = Instant::now();
+        let report = match batch.samples.is_empty() {
+            true => None,
+            false => Some(self.make_step(batch).await?),
+        };
+        self.seconds.train += trained.elapsed().as_secs_f64();
+        self.trained.steps = step;
+        self.pacer.stepped();
+        self.deliver().await?;
+        self.tell(step, &figures, report.as_ref(), learning_rate)?;
+        Ok(())
+    }
+
+    /// The groups of a step: those that were written down for it, or the next that there are.
+    async fn next_batch(&mut self, step: u64) -> Result<Vec<Group<Vec<Sample>>>, Stopped> {
+        if let Some(rollouts) = self.written.remove(&step) {
+            let first = self.parts.layout.first_training();
+            let numbers: Vec<u32> = rollouts.iter().map(|rollout| rollout - first).collect();
+            return self.pacer.replay(&numbers).ok_or_else(|| {
+                let message = format!("rollouts of step {step} are not in the ledger any more");
+                Stopped::Failed(Failure::internal(message))
+            });
+        }
+        loop {
+            self.admit()?;
+            if let Some(groups) = self.pacer.batch() {
+                return Ok(groups);
+            }
+            if self.pacer.is_exhausted() {
+                return Err(Stopped::Exhausted);
+            }
+            self.news().await?;
+        }
+    }
+
+    /// Has the ranks make a step, and goes on with the rollouts meanwhile. A step is waited for even
+    /// when the run is to end: it cannot be left half made.
+    async fn make_step(&mut self, batch: StepBatch) -> Result<StepReport, Stopped> {
+        let ranks = self.parts.ranks.clone();
+        let mut stepping = pin!(ranks.step(batch));
+        loop {
+            let Parts { rollouts, stops, .. } = &mut self.parts;
+            let news = tokio::select! {
+                biased;
+                report = &mut stepping => return Ok(report.map_err(stopped)?),
+                news = News::next(rollouts, stops) => news,
+            };
+            self.hear(news).await?;
+            if !self.trained.is_interrupted {
+                self.admit()?;
+            }
+        }
+    }
+
+    /// The samplers get the newest weights.
+    async fn deliver(&mut self) -> Result<(), Failure> {
+        let began = Instant::now();
+        let version = self.trained.steps;
+        let snapshot = self.parts.ranks.snapshot().await.map_err(stopped)?;
+        // A step without signal has made no other weights, but is a step.
+        let snapshot = Snapshot { version, ..snapshot };
+        self.parts.deliveries.deliver(&snapshot).await.map_err(stopped)?;
+        self.pacer.delivered(version);
+        self.seconds.deliver += began.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    /// Lets as many rollouts begin as may.
+    fn admit(&mut self) -> Result<(), Failure> {
+        let admitted = self.pacer.admit();
+        let first = self.parts.layout.first_training();
+        if !admitted.is_empty() {
+            let range = admitted.start + first..admitted.end + first;
+            self.admit_range(range)?;
+        }
+        let is_idle = self.parts.rollouts.in_flight() == 0;
+        match (is_idle, self.idle_since) {
+            (true, None) => self.idle_since = Some(Instant::now()),
+            (false, Some(since)) => {
+                self.seconds.waiting_for_policy += since.elapsed().as_secs_f64();
+                self.idle_since = None;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn admit_range(&mut self, range: std::ops::Range<u32>) -> Result<(), Failure> {
+        let admitted = self.parts.rollouts.admit(range);
+        admitted.map_err(|error| Failure::internal(error.to_string()))
+    }
+
+    /// What ended before a resume is taken as if it had ended now, and what was admitted and did not
+    /// end is admitted again.
+    async fn take_past(&mut self) -> Result<(), Failure> {
+        for ended in std::mem::take(&mut self.past) {
+            self.take(ended).await?;
+        }
+        let first = self.parts.layout.first_training();
+        let again: Vec<u32> = self.pacer.not_ended().map(|rollout| rollout + first).collect();
+        for rollout in again {
+            self.admit_range(rollout..rollout + 1)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the next rollout to end.
+    async fn news(&mut self) -> Result<(), Stopped> {
+        let news = News::next(&mut self.parts.rollouts, &mut self.parts.stops).await;
+        self.hear(news).await?;
+        if self.trained.is_interrupted { Err(Stopped::Interrupted) } else { Ok(()) }
+    }
+
+    async fn hear(&mut self, news: News) -> Result<(), Stopped> {
+        match news {
+            News::Ended(ended) => {
+                self.parts.progress.ended(self.parts.rollouts.in_flight());
+                self.take(ended).await?;
+            }
+            News::Stop(Stop::Drain) => {
+                self.trained.is_interrupted = true;
+                self.parts.rollouts.drain();
+            }
+            News::Stop(Stop::Kill) => {
+                self.trained.is_interrupted = true;
+                return Err(Stopped::Killed);
+            }
+            News::Over if self.trained.is_interrupted => return Err(Stopped::Interrupted),
+            News::Over => {
+                return Err(Failure::internal("the run of the rollouts has ended").into());
+            }
+        }
+        Ok(())
+    }
+
+    async fn take(&mut self, ended: Ended) -> Result<(), Failure> {
+        let Ended { rollout, attempt, outcome } = ended;
+        let first = self.parts.layout.first_training();
+        let Some(number) = rollout.checked_sub(first) else {
+            self.rewards.insert(rollout, outcome.reward());
+            return Ok(());
+        };
+        if !self.pacer.is_open(number) {
+            return Ok(());
+        }
+        let end = match outcome.reward() {
+            Some(reward) => {
+                let samples = self.parts.trajectories.samples(rollout, attempt).await?;
+                let trained = samples.iter().flat_map(|sample| &sample.trained);
+                let oldest = trained.map(|token| token.version).min();
+                End::Graded { reward, samples, oldest }
+            }
+            None => End::Lost,
+        };
+        self.pacer.ended(number, end);
+        Ok(())
+    }
+
+    /// Runs the held-out tasks with the newest policy, and nothing beside them.
+    async fn evaluate(&mut self, index: usize) -> Result<(), Stopped> {
+        let began = Instant::now();
+        self.pacer.hold(true);
+        while self.pacer.running() > 0 {
+            self.news().await?;
+        }
+        let block = self.parts.layout.block(index);
+        self.admit_range(block.clone())?;
+        while self.rewards.range(block.clone()).count() < block.len() {
+            self.news().await?;
+        }
+        self.pacer.hold(false);
+        let rewards: Vec<f64> = self.rewards.range(block.clone()).filter_map(|(_, it)| *it).collect();
+        let passed = rewards.iter().filter(|it| orcapack_tasks::grading::is_pass(**it)).count();
+        let held_out = Share::wilson(passed as u64, rewards.len() as u64);
+        let lost = (block.len() - rewards.len()) as u64;
+        let evaluated = Evaluated { step: self.trained.steps, held_out, lost };
+        self.parts.metrics.write(&evaluated).map_err(io)?;
+        self.parts.progress.evaluated(&evaluated);
+        self.seconds.evaluate += began.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    async fn checkpoint(&mut self) -> Result<(), Failure> {
+        let began = Instant::now();
+        let written = self.parts.checkpoints.write(self.trained.steps, &self.parts.ranks).await?;
+        self.trained.checkpoint = Some(written);
+        self.seconds.checkpoint += began.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    fn tell(
+        &mut self,
+        step: u64,
+        figures: &GroupFigures,
+        report: Option<&StepReport>,
+        learning_rate: f64,
+    ) -> Result<(), Failure> {
+        let elapsed = self.step_began.elapsed().as_secs_f64().max(1e-9);
+        let mut seconds = std::mem::take(&mut self.seconds);
+        seconds.reduce = report.map_or(0.0, |report| report.reduce_sec);
+        let told = Stepped {
+            samples: report.map_or(0, |report| report.samples as u64),
+            learnt: report.map(|report| Learnt::of(report, learning_rate)),
+            tokens_per_sec: report.map_or(0.0, |report| report.tokens as f64 / seconds.train.max(1e-9)),
+            rollouts_per_min: figures.rollouts as f64 * 60.0 / elapsed,
+            seconds,
+            ..Stepped::of(step, figures, self.pacer.dropped())
+        };
+        self.parts.metrics.write(&told).map_err(io)?;
+        self.parts.progress.stepped(&told);
+        Ok(())
+    }
+}
+
+/// What may be heard while waiting.
+enum News {
+    Ended(Ended),
+    Stop(Stop),
+    Over,
+}
+
+impl News {
+    /// Nothing is lost where this is dropped before.
+    async fn next(rollouts: &mut TrainRollouts, stops: &mut Stops) -> Self {
+        tokio::select! {
+            biased;
+            stop = stops.next() => Self::Stop(stop),
+            ended = rollouts.ended() => ended.map_or(Self::Over, Self::Ended),
+        }
+    }
+}
+
+/// Training cannot go on; its checkpoints can be resumed.
+fn stopped(error: impl std::fmt::Display) -> Failure {
+    Failure::new(Exit::TrainingStopped, error.to_string())
+}
+
+fn io(error: std::io::Error) -> Failure {
+    Failure::internal(error.to_string())
+}
