@@ -1,0 +1,3 @@
+//! Training a policy on what its rollouts were worth.
+
+pub mod delivery;
