@@ -20,6 +20,7 @@ use crate::member::{self, ANYWHERE, COORDINATOR};
 use crate::node_state::NodeState;
 use crate::run::Run;
 use crate::secrets::Variables;
+use crate::train::delivery::broadcast::Broadcast;
 use crate::wire::Attach;
 use crate::work::Work;
 use crate::{node_run, revocations};
@@ -69,6 +70,7 @@ impl ClusterSite {
         epoch: Epoch,
         config: &EvalConfig,
         work: Work,
+        weights: Option<Broadcast>,
     ) -> Result<Run, Failure> {
         let Self { config: cluster, identity, state } = self;
         let internal = |error: &dyn std::fmt::Display| Failure::internal(error.to_string());
@@ -78,7 +80,7 @@ impl ClusterSite {
         let started = Mesh::start(mesh_config, transport.clone(), Kinds::default(), None).await;
         let (mesh, mut events) = started.map_err(|error| internal(&error))?;
         let attach = Attach { run, epoch, config: text };
-        let mut run = Run::on_cluster(mesh.clone(), attach, work).await?;
+        let mut run = Run::on_cluster(mesh.clone(), attach, work, weights).await?;
         let fence = run.fence();
         let mut beside = JoinSet::new();
         let (looking, me) = (mesh.clone(), identity.names().node.clone());

@@ -1,9 +1,12 @@
-//! Our sampling engine as a model of agents: one engine for each policy directory of this process,
-//! started by the first call and ended with the last model that uses it.
+//! Our sampling engine as a model of agents: one engine for each policy directory of a run in this
+//! process, started by the first call and ended with the last model that uses it.
+//!
+//! Which weights it samples with is its [shelf's](crate::shelf::Shelf) matter: those that were
+//! delivered last, or else the directory's own.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use futures_util::future::BoxFuture;
@@ -19,17 +22,46 @@ use orcapack_trainer::engine::request::{
 use orcapack_trainer::text::chat::ChatMessage;
 use orcapack_trainer::text::conversation;
 
-use crate::policy_engine::{PolicyEngine, StartError, Starting};
+use crate::policy_engine::PolicyEngine;
+use crate::shelf::{SharedEngine, Shelf};
 
-/// The engines of a process, by the directories of their policies.
+/// The engines of a process, by their runs and the directories of their policies. Runs share none:
+/// the weights that are delivered to one are nothing to another.
 #[derive(Default)]
-pub struct Engines(Mutex<HashMap<PathBuf, Weak<SharedEngine>>>);
+pub struct Engines(Mutex<HashMap<(String, PathBuf), Weak<Shelf>>>);
+
+/// Those of one run.
+pub struct RunEngines<'e> {
+    engines: &'e Engines,
+    run: &'e str,
+}
 
 impl Engines {
     /// Those that a model is there for.
     pub fn in_use(&self) -> usize {
-        let engines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        engines.values().filter(|engine| engine.strong_count() > 0).count()
+        let shelves = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let engines = shelves.values().filter_map(Weak::upgrade);
+        engines.filter(|shelf| shelf.is_in_use()).count()
+    }
+
+    pub fn of_run<'e>(&'e self, run: &'e str) -> RunEngines<'e> {
+        RunEngines { engines: self, run }
+    }
+}
+
+impl RunEngines<'_> {
+    /// Where weights for the policy in this directory are put. It remembers them for engines that
+    /// start later, for as long as somebody has it, or its engine is in use.
+    pub fn shelf(&self, checkpoint: &Path) -> Arc<Shelf> {
+        let mut shelves = self.engines.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (self.run.to_owned(), checkpoint.to_owned());
+        if let Some(shelf) = shelves.get(&key).and_then(Weak::upgrade) {
+            return shelf;
+        }
+        let shelf = Arc::default();
+        shelves.retain(|_, shelf| shelf.strong_count() > 0);
+        shelves.insert(key, Arc::downgrade(&shelf));
+        shelf
     }
 }
 
@@ -39,56 +71,18 @@ impl fmt::Debug for Engines {
     }
 }
 
-impl Policies for Engines {
+impl Policies for RunEngines<'_> {
     fn sampler(&self, policy: &PolicySettings) -> Result<Arc<dyn TokenSampler>, Defects> {
-        let mut engines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let engine = match engines.get(&policy.checkpoint).and_then(Weak::upgrade) {
-            Some(engine) => engine,
-            None => {
-                let engine = Arc::new(SharedEngine::new(PolicyEngine::open(policy)?));
-                engines.retain(|_, engine| engine.strong_count() > 0);
-                engines.insert(policy.checkpoint.clone(), Arc::downgrade(&engine));
-                engine
-            }
-        };
+        let engine = self.shelf(&policy.checkpoint).engine(|| PolicyEngine::open(policy))?;
         let renderer = engine.opened.policy.renderer(policy.chat_template_kwargs.clone())?;
         Ok(Arc::new(Sampler { engine, renderer: Arc::new(renderer) }))
     }
 }
 
-/// An engine that is there once somebody has asked it.
-struct SharedEngine {
-    opened: Arc<PolicyEngine>,
-    state: tokio::sync::Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    runs: Option<EngineHandle>,
-    /// Outlives the call that began it.
-    starts: Option<Starting>,
-}
-
-impl SharedEngine {
-    fn new(opened: PolicyEngine) -> Self {
-        Self { opened: Arc::new(opened), state: tokio::sync::Mutex::default() }
-    }
-
-    /// The engine, started anew where it has ended: what broke it may have been one request's.
-    async fn running(&self) -> Result<EngineHandle, ModelError> {
-        let mut state = self.state.lock().await;
-        if let Some(handle) = &state.runs
-            && handle.ended().is_none()
-        {
-            return Ok(handle.clone());
-        }
-        let started = state.starts.get_or_insert_with(|| self.opened.start()).await;
-        state.starts = None;
-        let started = started.unwrap_or_else(|_| Err(StartError::Panicked));
-        let handle = started
-            .map_err(|error| ModelError::new(ModelErrorKind::Rejected, error.to_string()))?;
-        state.runs = Some(handle.clone());
-        Ok(handle)
+/// Of the one run that a process is for, which needs no name.
+impl Policies for Engines {
+    fn sampler(&self, policy: &PolicySettings) -> Result<Arc<dyn TokenSampler>, Defects> {
+        self.of_run("").sampler(policy)
     }
 }
 

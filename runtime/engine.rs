@@ -103,7 +103,7 @@ impl Engine<'_> {
                 let node = node_config(self.config, team, self.run_id, local, opened.incarnation);
                 Run::start(driver, NodeConfig { keep_files, ..node }, work).await?
             }
-            Site::Cluster(site) => site.start(self.run_id, epoch, self.config, work).await?,
+            Site::Cluster(site) => site.start(self.run_id, epoch, self.config, work, None).await?,
         };
         let (publish, status) = watch::channel(status(&run, &tally, total));
         let shown = tokio::spawn(progress::show(self.progress, status));

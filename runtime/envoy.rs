@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use crate::cluster_board::ClusterBoard;
 use crate::coordinator::{Coordinator, NodeEvent};
 use crate::outbox::Outbox;
+use crate::train::delivery::broadcast::{Broadcast, Courier, OpenError};
 use crate::wire::{Attach, FromNode, RUN, ToNode, Welcome};
 use crate::worker::Worker;
 
@@ -37,6 +38,8 @@ pub struct Errand {
     /// By their numbers in the run.
     pub tasks: Vec<Arc<Task>>,
     pub board: Arc<ClusterBoard>,
+    /// Brings weights to the nodes of a run that trains.
+    pub weights: Option<Broadcast>,
     /// The run is over: who has left is not gone to again.
     pub over: AtomicBool,
 }
@@ -111,28 +114,50 @@ impl Errand {
         }
     }
 
-    /// From the attaching to the end of the link. With the incarnation, if the node had come.
+    /// From the attaching to the end of the link. With the incarnation, if the node had come. Where
+    /// weights are delivered, the node has the newest before it hears of the run.
     async fn visit(&self, node: &NodeId) -> (Option<Incarnation>, NotThere) {
-        let not_there = |why: String| (None, NotThere::For(why));
+        let opened = match &self.weights {
+            Some(weights) => weights.open(&self.mesh, node).await.map(Some),
+            None => Ok(None),
+        };
+        let mut courier = match opened {
+            Ok(courier) => courier,
+            Err(OpenError::Spawn(SpawnError::NotConnected(_))) => {
+                return (None, NotThere::For(self.no_link(node)));
+            }
+            Err(error) => return (None, NotThere::For(error.to_string())),
+        };
+        let mut incarnation = None;
+        let why = tokio::select! {
+            biased;
+            why = carry(courier.as_mut()) => NotThere::For(format!("weights: {why}")),
+            why = self.take_part(node, &mut incarnation) => why,
+        };
+        (incarnation, why)
+    }
+
+    /// `incarnation` is set once the node has come.
+    async fn take_part(&self, node: &NodeId, incarnation: &mut Option<Incarnation>) -> NotThere {
         let args = match codec::encode(&self.attach, Class::Control.bytes_max()) {
             Ok(args) => args,
-            Err(error) => return not_there(format!("the run's configuration: {error}")),
+            Err(error) => return NotThere::For(format!("the run's configuration: {error}")),
         };
         let mut port = match self.mesh.spawn(node, RUN, args, ATTACH_LIMIT).await {
             Ok((_, port)) => port,
-            Err(SpawnError::NotConnected(_)) => return not_there(self.no_link(node)),
-            Err(error) => return not_there(error.to_string()),
+            Err(SpawnError::NotConnected(_)) => return NotThere::For(self.no_link(node)),
+            Err(error) => return NotThere::For(error.to_string()),
         };
         let welcome = match tokio::time::timeout(ATTACH_LIMIT, next(&mut port)).await {
             Ok(Ok(FromNode::Welcome(welcome))) => welcome,
-            Ok(Ok(FromNode::Refused(why))) => return not_there(why),
-            Ok(Ok(_)) => return not_there("it does not keep to the protocol".to_owned()),
-            Ok(Err(why)) => return (None, why),
-            Err(_) => return not_there(format!("no answer in {ATTACH_LIMIT:?}")),
+            Ok(Ok(FromNode::Refused(why))) => return NotThere::For(why),
+            Ok(Ok(_)) => return NotThere::For("it does not keep to the protocol".to_owned()),
+            Ok(Err(why)) => return why,
+            Err(_) => return NotThere::For(format!("no answer in {ATTACH_LIMIT:?}")),
         };
-        let incarnation = welcome.incarnation;
+        *incarnation = Some(welcome.incarnation);
         self.board.is_there(node);
-        (Some(incarnation), self.attend(node, port, welcome).await)
+        self.attend(node, port, welcome).await
     }
 
     /// Why there is no link to a node, for whoever waits for it.
@@ -202,6 +227,14 @@ impl Errand {
             Ok(bytes) => outbox.send_encoded(Class::Bulk, bytes),
             Err(error) => outbox.send(&ToNode::NoTask { task, why: error.to_string() }),
         }
+    }
+}
+
+/// Until no weights can be brought any more; for ever where there are none.
+async fn carry(courier: Option<&mut Courier>) -> String {
+    match courier {
+        Some(courier) => courier.carry().await,
+        None => std::future::pending().await,
     }
 }
 

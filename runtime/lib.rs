@@ -77,6 +77,7 @@ pub mod sft_layers;
 pub mod sft_metrics;
 pub mod sft_plan;
 pub mod sft_progress;
+pub mod shelf;
 pub mod signals;
 pub mod status;
 pub mod status_command;

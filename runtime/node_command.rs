@@ -34,6 +34,7 @@ use crate::node_run::NodeRun;
 use crate::node_state::NodeState;
 use crate::run_host::{HostConfig, RunHost};
 use crate::signals::Signals;
+use crate::train::delivery;
 use crate::{memory, revocations, sandboxes, telemetry};
 
 /// Between two looks at whether a drained node has come to its end.
@@ -81,6 +82,7 @@ pub async fn run(
             engines: Arc::default(),
         },
     };
+    let engines = host_config.node_run.engines.clone();
     let started = |error: ractor::SpawnErr| {
         Failure::new(Exit::NoSandbox, format!("the node does not start: {error}"))
     };
@@ -90,6 +92,7 @@ pub async fn run(
     let mesh_config = member::mesh_config(&config, &identity, &state, true).await?;
     let mesh_config = MeshConfig { guests: Some(guests), ..mesh_config };
     let kinds = node_kinds::runs(Kinds::default(), run_host.clone());
+    let kinds = delivery::node::weights(kinds, engines);
     let (mesh, events) =
         Mesh::start(mesh_config, transport.clone(), kinds, None).await.map_err(started)?;
     tracing::info!(

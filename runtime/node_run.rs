@@ -65,7 +65,7 @@ impl NodeRun {
         sandbox.verify_concurrency = self.verify_concurrency.unwrap_or(sandbox.verify_concurrency);
         let team = TeamPlan::make(&doc.root(), &config, self.variables);
         let (config, team) = doc.finish((config, team)).map_err(|defects| defects.to_string())?;
-        let team = team.as_ref().map(|team| team.connect(&*self.engines)).transpose();
+        let team = team.as_ref().map(|team| team.connect(&self.engines.of_run(run))).transpose();
         let team = team.map_err(|failure| failure.to_string())?;
         Ok(node_config(&config, team, run.to_owned(), node.to_string(), incarnation.0))
     }

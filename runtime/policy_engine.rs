@@ -53,6 +53,8 @@ pub type Starting = oneshot::Receiver<Result<EngineHandle, StartError>>;
 pub enum StartError {
     #[error(transparent)]
     Weights(#[from] Defects),
+    #[error("the weights that were delivered are of another model")]
+    OtherModel,
     #[error("the weights cannot be prepared: {0}")]
     Prepare(#[from] candle_core::Error),
     #[error("no thread for it: {0}")]
@@ -83,14 +85,19 @@ impl PolicyEngine {
         self
     }
 
-    /// Reads the weights and starts the engine, on a thread of its own: nobody who gives up has to
-    /// wait for the disk.
-    pub fn start(self: &Arc<Self>) -> Starting {
+    /// Whether they are weights of its model.
+    pub fn fits(&self, weights: &EngineWeights) -> bool {
+        *weights.config() == self.policy.config
+    }
+
+    /// Starts the engine with weights that were delivered, or reads the directory's own, on a
+    /// thread for that: nobody who gives up has to wait for the disk.
+    pub fn start(self: &Arc<Self>, delivered: Option<Arc<EngineWeights>>) -> Starting {
         let (told, starting) = oneshot::channel();
         let opened = self.clone();
         let load = move || {
             // Who waited may have gone.
-            let _ = told.send(opened.load());
+            let _ = told.send(opened.load(delivered));
         };
         match thread::Builder::new().name("policy-load".to_owned()).spawn(load) {
             Ok(_) => starting,
@@ -102,10 +109,15 @@ impl PolicyEngine {
         }
     }
 
-    fn load(&self) -> Result<EngineHandle, StartError> {
-        let parameters = self.policy.load(&self.dir, &Device::Cpu)?;
-        let weights = Arc::new(EngineWeights::pack(&parameters, 0)?);
-        drop(parameters);
+    fn load(&self, delivered: Option<Arc<EngineWeights>>) -> Result<EngineHandle, StartError> {
+        let weights = match delivered {
+            Some(weights) if self.fits(&weights) => weights,
+            Some(_) => return Err(StartError::OtherModel),
+            None => {
+                let parameters = self.policy.load(&self.dir, &Device::Cpu)?;
+                Arc::new(EngineWeights::pack(&parameters, 0)?)
+            }
+        };
         let eos = self.policy.config.eos_token_ids.clone();
         let tokenizer = self.policy.tokenizer.clone();
         Ok(Engine::start(weights, tokenizer, eos, self.settings)?)

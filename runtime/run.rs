@@ -16,6 +16,7 @@ use crate::coordinator::{Coordinator, NodeEvent};
 use crate::envoy::{Envoys, Errand};
 use crate::node::{Node, NodeConfig};
 use crate::status::RunStatus;
+use crate::train::delivery::broadcast::Broadcast;
 use crate::wire::{Attach, NodeLoad, Welcome};
 use crate::work::{self, RunEnd, Work};
 use crate::worker::Worker;
@@ -57,16 +58,24 @@ impl Run {
         Ok(Self::new(coordinator, Site::Here(node)))
     }
 
-    /// Begins a run on the workers among the mesh's peers, those that come later included.
+    /// Begins a run on the workers among the mesh's peers, those that come later included. They get
+    /// `weights`, if any are delivered.
     ///
     /// # Errors
     /// The actor system refuses.
-    pub async fn on_cluster(mesh: Mesh, attach: Attach, work: Work) -> Result<Self, SandboxError> {
+    pub async fn on_cluster(
+        mesh: Mesh,
+        attach: Attach,
+        work: Work,
+        weights: Option<Broadcast>,
+    ) -> Result<Self, SandboxError> {
         let tasks = work::tasks(&work.rollouts);
         let board = Arc::new(ClusterBoard::new(work.rollouts.len(), work.tally.clone()));
         let coordinator = Coordinator::spawn(work).await.map_err(refused)?;
         let over = AtomicBool::new(false);
-        let errand = Errand { mesh, coordinator: coordinator.clone(), attach, tasks, board, over };
+        let coordinating = coordinator.clone();
+        let errand =
+            Errand { mesh, coordinator: coordinating, attach, tasks, board, weights, over };
         let site = Site::Cluster(Envoys::new(errand));
         let mut run = Self::new(coordinator, site);
         run.look_for_nodes();

@@ -37,7 +37,7 @@ pub async fn run(args: &ServeArgs, host: &Host) -> Result<Exit, Failure> {
     }
     let opened = Arc::new(opened);
     let engine = tokio::select! {
-        started = opened.start() => started,
+        started = opened.start(None) => started,
         () = signals.next() => return Ok(Exit::Done),
     };
     let engine =

@@ -31,5 +31,6 @@ pub mod samples;
 
 pub mod checkpoint;
 pub mod engine;
+pub mod snapshot;
 
 pub mod sft;

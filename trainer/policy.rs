@@ -50,12 +50,26 @@ impl Policy {
         }
     }
 
-    /// An id without a token could be sampled by nobody who learnt from text.
+    /// An id without a token could be sampled by nobody who learnt from text. And a policy that is
+    /// not stopped by the token with which its template ends its turns would say that, and go on.
     fn check_end_tokens(&self, tokenizer: &Path) -> Defects {
-        let ids = self.config.eos_token_ids.iter();
-        let unknown = ids.filter(|id| self.tokenizer.bytes(**id).is_empty());
+        let ids = &self.config.eos_token_ids;
+        let unknown = ids.iter().filter(|id| self.tokenizer.bytes(**id).is_empty());
         let defect = |id| Defect::new(tokenizer, format!("a token with eos_token_id {id}"), "none");
-        Defects(unknown.map(defect).collect())
+        let mut defects = Defects(unknown.map(defect).collect());
+        // A template that ends no turn is refused by whoever renders with it.
+        let renderer = self.renderer(Map::new());
+        if let Some(end) =
+            renderer.ok().map(|renderer| renderer.end_id()).filter(|end| !ids.contains(end))
+        {
+            let word = self.tokenizer.decode(&[end], false);
+            let expected = format!(
+                "{end} among them, `{word}`, which ends an assistant's turn in the template"
+            );
+            let file = tokenizer.with_file_name("generation_config.json");
+            defects.0.push(Defect::new(&file, expected, format!("{ids:?}")).at_key("eos_token_id"));
+        }
+        defects
     }
 
     /// Its weights as f32, each a variable on `device`.

@@ -116,3 +116,18 @@ fn an_end_token_that_the_tokenizer_does_not_have_is_refused() {
     let expected = "tokenizer.json: expected a token with eos_token_id 599, found none";
     assert_eq!(faults(&dir), [expected]);
 }
+
+#[test]
+fn a_policy_that_would_not_stop_at_the_end_of_its_turn_is_refused() {
+    let dir = saved();
+    let mut config = ModelConfig::read(&dir.path().join("config.json")).unwrap();
+    config.eos_token_ids = vec![0];
+    config.write(dir.path(), WeightsFormat::default().element).unwrap();
+    let told = faults(&dir);
+    let expected = "generation_config.json: eos_token_id: expected 1 among them, `<|im_end|>`, which \
+                    ends an assistant's turn in the template, found [0]";
+    assert_eq!(told, [expected]);
+    config.eos_token_ids = vec![0, 1];
+    config.write(dir.path(), WeightsFormat::default().element).unwrap();
+    assert_eq!(faults(&dir), [""; 0]);
+}

@@ -13,9 +13,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Response, Url};
+use reqwest::{Client, Method, Response, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::http_fault::{Words, kind_of, one_line, retry_after};
@@ -57,9 +58,15 @@ pub(super) struct Http {
     try_timeout: Duration,
 }
 
-/// An address to post to.
+/// What is asked of an address.
 #[derive(Clone)]
-pub(super) struct Route(Url);
+pub(super) struct Route {
+    method: Method,
+    url: Url,
+}
+
+/// A status of another kind than 2xx, where there is an answer at all, and what it means.
+pub(super) type Refusal = (Option<u16>, ModelError);
 
 impl Http {
     /// # Errors
@@ -106,13 +113,16 @@ impl Http {
 
     /// Below the configured URL.
     pub fn route(&self, path: &str) -> Route {
-        Route(below(&self.base, path))
+        Route::post(below(&self.base, path))
     }
 
     /// Below the configured URL with `v1` at its end, whether it is configured with it or not.
     pub fn versioned_route(&self, path: &str) -> Route {
         let has_version = last_segment(&self.base) == "v1";
-        Route(below(&self.base, &if has_version { path.to_owned() } else { format!("v1/{path}") }))
+        Route::post(below(
+            &self.base,
+            &if has_version { path.to_owned() } else { format!("v1/{path}") },
+        ))
     }
 
     /// Below the configured URL without the `v1` at its end.
@@ -123,7 +133,7 @@ impl Http {
         {
             segments.pop_if_empty().pop();
         }
-        Route(below(&base, path))
+        Route::post(below(&base, path))
     }
 
     pub fn host(&self) -> &str {
@@ -149,10 +159,37 @@ impl Http {
             let response = self.send(route, body).await?;
             self.read(route, response).await
         };
-        tokio::time::timeout_at(deadline, exchange).await.unwrap_or_else(|_| {
-            let limit = self.try_timeout.as_secs_f64();
-            Err(self.error(ModelErrorKind::TimedOut, route, format!("no answer in {limit} s")))
-        })
+        let late = |_| Err(self.late(route));
+        tokio::time::timeout_at(deadline, exchange).await.unwrap_or_else(late)
+    }
+
+    /// One request to a route that says in JSON what it has done, or in words, or nothing, which is
+    /// null.
+    ///
+    /// # Errors
+    /// Whatever is not a 2xx answer by `deadline`.
+    pub async fn order(
+        &self,
+        route: &Route,
+        body: &Value,
+        deadline: Instant,
+    ) -> Result<Value, Refusal> {
+        let exchange = async {
+            let mut response = self.send(route, body).await.map_err(|error| (None, error))?;
+            let body = self.whole(route, &mut response).await.map_err(|error| (None, error))?;
+            let status = response.status();
+            if !status.is_success() {
+                return Err((Some(status.as_u16()), self.refused(route, &response, &body)));
+            }
+            let words = || Words::read(&body, |text| self.redact(text)).said;
+            Ok(match serde_json::from_slice(&body) {
+                Ok(said) => said,
+                Err(_) if body.is_empty() => Value::Null,
+                Err(_) => Value::String(words()),
+            })
+        };
+        let late = |_| Err((None, self.late(route)));
+        tokio::time::timeout_at(deadline, exchange).await.unwrap_or_else(late)
     }
 
     /// An answer that is JSON, and not what the protocol says.
@@ -163,16 +200,24 @@ impl Http {
     /// An error that names the endpoint and the address, and shows no secret.
     pub fn error(&self, kind: ModelErrorKind, route: &Route, what: impl AsRef<str>) -> ModelError {
         let what = one_line(&self.redact(what.as_ref()));
-        let address = self.redact(&shown(&route.0));
-        ModelError::new(kind, format!("endpoint {:?}: POST {address}: {what}", self.name))
+        let (method, address) = (&route.method, self.redact(&shown(&route.url)));
+        ModelError::new(kind, format!("endpoint {:?}: {method} {address}: {what}", self.name))
+    }
+
+    fn late(&self, route: &Route) -> ModelError {
+        let limit = self.try_timeout.as_secs_f64();
+        self.error(ModelErrorKind::TimedOut, route, format!("no answer in {limit} s"))
     }
 
     async fn send(&self, route: &Route, body: &impl Serialize) -> Result<Response, ModelError> {
         let body = serde_json::to_vec(body).map_err(|error| {
             self.error(ModelErrorKind::Rejected, route, format!("cannot be written: {error}"))
         })?;
-        let request = self.client.post(route.0.clone()).headers(self.headers.clone());
-        let request = request.header("content-type", "application/json").body(body);
+        let request = self.client.request(route.method.clone(), route.url.clone());
+        let mut request = request.headers(self.headers.clone());
+        if route.method == Method::POST {
+            request = request.header("content-type", "application/json").body(body);
+        }
         request.send().await.map_err(|error| self.broken(route, error))
     }
 
@@ -181,6 +226,14 @@ impl Http {
         route: &Route,
         mut response: Response,
     ) -> Result<A, ModelError> {
+        let body = self.whole(route, &mut response).await?;
+        if !response.status().is_success() {
+            return Err(self.refused(route, &response, &body));
+        }
+        self.parse(route, &body)
+    }
+
+    async fn whole(&self, route: &Route, response: &mut Response) -> Result<Vec<u8>, ModelError> {
         let mut body = Vec::new();
         while let Some(piece) = response.chunk().await.map_err(|error| self.broken(route, error))? {
             if body.len() + piece.len() > ANSWER_BYTES_MAX {
@@ -189,12 +242,12 @@ impl Http {
             }
             body.extend_from_slice(&piece);
         }
-        let status = response.status();
-        if !status.is_success() {
-            return Err(self.refused(route, &response, &body));
-        }
-        serde_json::from_slice(&body).map_err(|error| {
-            let words = Words::read(&body, |text| self.redact(text));
+        Ok(body)
+    }
+
+    fn parse<A: DeserializeOwned>(&self, route: &Route, body: &[u8]) -> Result<A, ModelError> {
+        serde_json::from_slice(body).map_err(|error| {
+            let words = Words::read(body, |text| self.redact(text));
             match words.status {
                 // A proxy's way to say that the endpoint behind it refused.
                 Some(status) => {
@@ -243,9 +296,28 @@ impl fmt::Debug for Http {
     }
 }
 
+impl Route {
+    fn post(url: Url) -> Self {
+        Self { method: Method::POST, url }
+    }
+
+    /// The same address, asked without a body.
+    pub fn get(self) -> Self {
+        Self { method: Method::GET, ..self }
+    }
+
+    /// With these pairs in its query.
+    pub fn query(mut self, pairs: &[(&str, &str)]) -> Self {
+        if !pairs.is_empty() {
+            self.url.query_pairs_mut().extend_pairs(pairs);
+        }
+        self
+    }
+}
+
 impl fmt::Debug for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&shown(&self.0))
+        f.write_str(&shown(&self.url))
     }
 }
 
@@ -336,9 +408,9 @@ mod tests {
             ("https://h/x/v1?k=s", "https://h/x/v1/a/b", "https://h/x/v1/a/b", "https://h/x/a/b"),
         ] {
             let http = http(url);
-            assert_eq!(shown(&http.route("a/b").0), plain);
-            assert_eq!(shown(&http.versioned_route("a/b").0), versioned);
-            assert_eq!(shown(&http.root_route("a/b").0), root);
+            assert_eq!(shown(&http.route("a/b").url), plain);
+            assert_eq!(shown(&http.versioned_route("a/b").url), versioned);
+            assert_eq!(shown(&http.root_route("a/b").url), root);
         }
     }
 

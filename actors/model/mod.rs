@@ -7,6 +7,7 @@ pub mod anthropic;
 pub mod backoff;
 pub mod call_gate;
 pub mod connect;
+pub mod control;
 mod conversations;
 pub mod embedded;
 pub mod endpoint;

@@ -3,6 +3,7 @@
 
 use bincode::Decode;
 use orcapack::calls::{Answer, Question};
+use orcapack::train::delivery::weights_wire::{FromSampler, Supply, ToSampler};
 use orcapack::wire::{Attach, FromNode, ToNode};
 use orcapack_cluster::caps::CONTROL_MESSAGE_BYTES_MAX;
 use orcapack_cluster::{codec, hostile};
@@ -18,6 +19,9 @@ pub fn codec(frame: &[u8]) -> usize {
         + is::<Attach>(frame)
         + is::<ToNode>(frame)
         + is::<FromNode>(frame)
+        + is::<Supply>(frame)
+        + is::<ToSampler>(frame)
+        + is::<FromSampler>(frame)
 }
 
 /// Messages on a lane may have so many bytes here.

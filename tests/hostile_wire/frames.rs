@@ -8,6 +8,7 @@ use orcapack::calls::{Answer, Question};
 use orcapack::cluster_status::WaitingRow;
 use orcapack::record::{AttemptRecord, RecordFiles};
 use orcapack::store::Details;
+use orcapack::train::delivery::weights_wire::{FromSampler, Supply, ToSampler};
 use orcapack::wire::{
     Attach, FromNode, NodeLoad, Progress, ToNode, Welcome, WireAssignment, WireSolver,
 };
@@ -64,6 +65,11 @@ pub fn good() -> Vec<Vec<u8>> {
         frame(&FromNode::Leaving),
         frame(&FromNode::Record(Box::new(record()))),
         frame(&ToNode::Task { task: 1, whole: Box::new(task()) }),
+        frame(&Supply { run: "r-1".to_owned(), life: 2, checkpoint: "/policy".to_owned() }),
+        frame(&ToSampler::Begin { version: 3, digest: [7; 32], bytes: 4096 }),
+        frame(&ToSampler::Chunk(vec![7; 4096])),
+        frame(&FromSampler::Ready { version: Some(2) }),
+        frame(&FromSampler::Refused { version: 3, why: "damaged".repeat(30) }),
     ]
 }
 

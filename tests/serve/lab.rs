@@ -55,7 +55,7 @@ impl Lab {
         };
         let opened = PolicyEngine::open(&settings).unwrap().with_queue(setup.queue);
         let opened = Arc::new(opened);
-        let engine = opened.start().await.unwrap().unwrap();
+        let engine = opened.start(None).await.unwrap().unwrap();
         let key = setup.key.map(Secret::new);
         let served = Served::new(opened, engine, MODEL.to_owned(), key, Some(1));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -181,7 +181,8 @@ impl Coordinator {
         (config.run.name, config.run.dataset) = ("simulated".to_owned(), "unused".into());
         let config = for_nodes(&config).expect("the configuration can be written");
         let attach = Attach { run: "simulated".to_owned(), epoch, config };
-        let run = Run::on_cluster(mesh.clone(), attach, work).await.expect("the run begins");
+        let run = Run::on_cluster(mesh.clone(), attach, work, None).await;
+        let run = run.expect("the run begins");
         Self { run, mesh, events, tally, at: place.at }
     }
 

@@ -19,7 +19,9 @@ use tokio::task::JoinHandle;
 /// A request as it came.
 #[derive(Clone, Debug)]
 pub struct Asked {
+    pub method: String,
     pub path: String,
+    pub query: String,
     pub headers: HeaderMap,
     pub body: Value,
 }
@@ -62,8 +64,17 @@ type Body = BoxBody<Bytes, std::io::Error>;
 type Answering = dyn Fn(&Asked) -> HttpReply + Send + Sync;
 
 impl HttpServer {
-    /// `answer` is called for each request, in the order in which they come in.
+    /// `answer` is called for each `POST`, in the order in which they come in.
     pub async fn start(answer: impl Fn(&Asked) -> HttpReply + Send + Sync + 'static) -> Self {
+        Self::start_any(move |asked| {
+            assert_eq!((asked.method.as_str(), asked.query.as_str()), ("POST", ""));
+            answer(asked)
+        })
+        .await
+    }
+
+    /// `answer` is called for each request, in the order in which they come in.
+    pub async fn start_any(answer: impl Fn(&Asked) -> HttpReply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let log = Arc::new(Mutex::new(Log::default()));
@@ -104,11 +115,16 @@ async fn serve(
     answer: Arc<Answering>,
     log: Arc<Mutex<Log>>,
 ) -> Result<Response<Body>, std::io::Error> {
-    assert_eq!(request.method(), "POST");
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    let asked = Asked { path: head.uri.path().to_owned(), headers: head.headers, body };
+    let asked = Asked {
+        method: head.method.to_string(),
+        path: head.uri.path().to_owned(),
+        query: head.uri.query().unwrap_or_default().to_owned(),
+        headers: head.headers,
+        body,
+    };
     log.lock().unwrap().asked.push(asked.clone());
     match answer(&asked) {
         HttpReply::Json(status, body) => {

@@ -1,12 +1,16 @@
 //! The weights as the CPU wants them: blocks in the order in which they are read.
 
+use std::borrow::Cow;
+
 use candle_core::{DType, Device, Result, Var};
 
 use crate::engine::lanes::{Block, LANES, Lanes, lanes_of};
 use crate::model::config::ModelConfig;
 use crate::model::parameters::{LayerParameters, Parameters};
+use crate::snapshot::{Snapshot, SnapshotTensor};
 
 /// A copy of a policy's weights, f32, packed for sampling on the CPU.
+#[derive(PartialEq)]
 pub struct EngineWeights {
     /// Of the policy; every token that is sampled with these weights carries it.
     pub version: u64,
@@ -19,6 +23,7 @@ pub struct EngineWeights {
     pub(crate) head: Packed,
 }
 
+#[derive(PartialEq)]
 pub(crate) struct LayerWeights {
     /// Lanes of hidden.
     pub input_norm: Vec<Lanes>,
@@ -38,6 +43,7 @@ pub(crate) struct LayerWeights {
 
 /// A matrix `[out, in]` as panels of sixteen outputs, each of them blocks along the inputs;
 /// filled up with zeros.
+#[derive(PartialEq)]
 pub(crate) struct Packed {
     /// Blocks of a panel.
     pub depth: usize,
@@ -48,15 +54,35 @@ impl EngineWeights {
     /// # Errors
     /// Those of reading the tensors.
     pub fn pack(parameters: &Parameters, version: u64) -> Result<Self> {
+        Self::of(parameters, version)
+    }
+
+    /// # Errors
+    /// None: a snapshot has all weights of its model.
+    pub fn of_snapshot(snapshot: &Snapshot) -> Result<Self> {
+        let mut tensors = snapshot.tensors().iter();
+        let parameters = Parameters::build(snapshot.config(), |name, _| match tensors.next() {
+            Some(tensor) => Ok(tensor),
+            None => candle_core::bail!("{name}: not in the snapshot"),
+        });
+        Self::of(&parameters?, snapshot.version)
+    }
+
+    /// Of the model that they are for.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    fn of<W: HostWeight>(parameters: &Parameters<W>, version: u64) -> Result<Self> {
         let config = parameters.config.clone();
-        let embed = Matrix::of(&parameters.embed)?;
-        let head = parameters.head.as_ref().map(Matrix::of).transpose()?;
+        let embed = W::matrix(&parameters.embed)?;
+        let head = parameters.head.as_ref().map(W::matrix).transpose()?;
         let head = Packed::plain(head.as_ref().unwrap_or(&embed));
         let layers = parameters.layers.iter().map(|layer| LayerWeights::pack(layer, &config));
         Ok(Self {
             version,
             layers: layers.collect::<Result<_>>()?,
-            norm: Matrix::of(&parameters.norm)?.lanes(),
+            norm: W::matrix(&parameters.norm)?.lanes(),
             embed: embed.lanes(),
             head,
             config,
@@ -65,10 +91,10 @@ impl EngineWeights {
 }
 
 impl LayerWeights {
-    fn pack(layer: &LayerParameters, config: &ModelConfig) -> Result<Self> {
+    fn pack<W: HostWeight>(layer: &LayerParameters<W>, config: &ModelConfig) -> Result<Self> {
         let head = Padded { numbers: config.head_dim };
         let group = config.num_attention_heads / config.num_key_value_heads;
-        let [q, k, v] = [&layer.q_proj, &layer.k_proj, &layer.v_proj].map(Matrix::of);
+        let [q, k, v] = [&layer.q_proj, &layer.k_proj, &layer.v_proj].map(W::matrix);
         let (q, k, v) = (q?, k?, v?);
         let heads = (0..config.num_key_value_heads).flat_map(|kv| {
             let queries = (kv * group..(kv + 1) * group).map(|head| (&q, head));
@@ -77,24 +103,24 @@ impl LayerWeights {
         let qkv_rows = heads.flat_map(|(matrix, index)| {
             (0..head.padded()).map(move |at| Some(matrix.row(head.place(index, at)?)))
         });
-        let output = Matrix::of(&layer.o_proj)?;
+        let output = W::matrix(&layer.o_proj)?;
         let output_inputs = config.num_attention_heads * head.padded();
         let output_column = |at: usize| head.place(at / head.padded(), at % head.padded());
-        let (gate, up) = (Matrix::of(&layer.gate_proj)?, Matrix::of(&layer.up_proj)?);
+        let (gate, up) = (W::matrix(&layer.gate_proj)?, W::matrix(&layer.up_proj)?);
         let panels = 0..lanes_of(config.intermediate_size);
         let gate_up_rows =
             panels.flat_map(|panel| [(&gate, panel), (&up, panel)]).flat_map(|(matrix, panel)| {
                 (0..LANES).map(move |lane| matrix.get_row(panel * LANES + lane))
             });
         Ok(Self {
-            input_norm: Matrix::of(&layer.input_norm)?.lanes(),
+            input_norm: W::matrix(&layer.input_norm)?.lanes(),
             qkv: Packed::new(qkv_rows, config.hidden_size, Some),
-            q_norm: Matrix::of(&layer.q_norm)?.values,
-            k_norm: Matrix::of(&layer.k_norm)?.values,
+            q_norm: W::matrix(&layer.q_norm)?.values.into_owned(),
+            k_norm: W::matrix(&layer.k_norm)?.values.into_owned(),
             output: Packed::new(output.rows().map(Some), output_inputs, output_column),
-            post_norm: Matrix::of(&layer.post_norm)?.lanes(),
+            post_norm: W::matrix(&layer.post_norm)?.lanes(),
             gate_up: Packed::new(gate_up_rows, config.hidden_size, Some),
-            down: Packed::plain(&Matrix::of(&layer.down_proj)?),
+            down: Packed::plain(&W::matrix(&layer.down_proj)?),
         })
     }
 }
@@ -121,7 +147,7 @@ impl Packed {
         self.blocks.len() / self.depth
     }
 
-    fn plain(matrix: &Matrix) -> Self {
+    fn plain(matrix: &Matrix<'_>) -> Self {
         Self::new(matrix.rows().map(Some), matrix.columns, Some)
     }
 
@@ -150,19 +176,33 @@ impl Packed {
     }
 }
 
-/// A weight on the host, row-major.
-struct Matrix {
-    columns: usize,
-    values: Vec<f32>,
+/// A weight that can be had on the host.
+trait HostWeight {
+    fn matrix(&self) -> Result<Matrix<'_>>;
 }
 
-impl Matrix {
-    fn of(weight: &Var) -> Result<Self> {
-        let columns = *weight.dims().last().unwrap_or(&1);
-        let values = weight.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?;
-        Ok(Self { columns, values: values.to_vec1()? })
+impl HostWeight for Var {
+    fn matrix(&self) -> Result<Matrix<'_>> {
+        let columns = *self.dims().last().unwrap_or(&1);
+        let values = self.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?;
+        Ok(Matrix { columns, values: values.to_vec1()?.into() })
     }
+}
 
+impl HostWeight for &SnapshotTensor {
+    fn matrix(&self) -> Result<Matrix<'_>> {
+        let columns = *self.shape.last().unwrap_or(&1);
+        Ok(Matrix { columns, values: Cow::Borrowed(&self.values) })
+    }
+}
+
+/// A weight on the host, row-major.
+struct Matrix<'w> {
+    columns: usize,
+    values: Cow<'w, [f32]>,
+}
+
+impl Matrix<'_> {
     fn rows(&self) -> impl Iterator<Item = &[f32]> {
         self.values.chunks_exact(self.columns)
     }
