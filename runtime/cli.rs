@@ -12,6 +12,7 @@ use orcapack_tasks::generate::{Difficulty, FAMILIES, Family, Split};
 use crate::cli_cluster::{ClusterCommand, NodeArgs, OnCluster, StatusArgs};
 use crate::cli_serve::{SERVE_HELP, ServeArgs};
 use crate::cli_sft::{SftArgs, sft_help};
+use crate::cli_train::{TrainArgs, train_help};
 use crate::config::{AgentKind, SandboxDriver, SelectConfig};
 use crate::exit::Exit;
 
@@ -28,6 +29,9 @@ pub enum Command {
     /// Run an agent over tasks, k attempts each, and report rewards and pass@k
     #[command(after_help = eval_help())]
     Eval(EvalArgs),
+    /// Train a policy on the rewards of its own rollouts; without input, the quick start
+    #[command(after_help = train_help())]
+    Train(TrainArgs),
     /// Serve a policy over HTTP, in the protocols of OpenAI and vLLM
     #[command(after_help = SERVE_HELP)]
     Serve(ServeArgs),

@@ -44,7 +44,7 @@ impl TrainArgs {
     /// Whether nothing says what is to be trained, so that it is the quick start.
     pub fn is_quick_start(&self) -> bool {
         let is_given = self.dataset.is_some() || self.base.is_some() || self.run.config.is_some();
-        !is_given && self.on.cluster.is_none()
+        !is_given && !self.run.resume && self.on.cluster.is_none()
     }
 }
 

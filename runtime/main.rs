@@ -12,7 +12,7 @@ use orcapack::exit::{Exit, Failure};
 use orcapack::host::raise_open_files;
 use orcapack::{
     authority_command, check, doctor, eval, gc, generate_command, node_command, output,
-    serve_command, sft_command, status_command, tasks_command,
+    serve_command, sft_command, status_command, tasks_command, train,
 };
 
 fn main() -> ExitCode {
@@ -34,6 +34,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
     }
     match command {
         Command::Eval(args) => eval::run(&args, &host),
+        Command::Train(args) => train::command::run(&args, &host),
         Command::Serve(args) => multi_threaded(serve_command::run(&args, &host)),
         Command::Sft(args) => sft_command::run(&args, &host),
         Command::Node(args) => multi_threaded(async {

@@ -6,7 +6,7 @@
 //! made once for each seed.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 
 use crate::cli_train::TrainArgs;
@@ -29,11 +29,9 @@ const TRAIN: &str = include_str!("quick_start.toml");
 /// Those of the parts: each has told its own.
 pub fn run(args: &TrainArgs, host: &Host) -> Result<Exit, Failure> {
     let parts = Parts::new(args, host)?;
-    if !args.run.resume {
-        for part in parts.all() {
-            if let Some(exit) = parts.make(&part)? {
-                return Ok(exit);
-            }
+    for part in parts.all() {
+        if let Some(exit) = parts.make(&part)? {
+            return Ok(exit);
         }
     }
     parts.train(args)
@@ -205,7 +203,6 @@ impl Parts {
             option("--set", Some(setting.clone()));
         }
         let flags = [
-            ("--resume", args.run.resume),
             ("--clean", args.run.clean),
             ("--dry-run", args.run.dry_run),
             ("--json", args.output.json),
