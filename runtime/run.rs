@@ -63,7 +63,7 @@ impl Run {
     /// The actor system refuses.
     pub async fn on_cluster(mesh: Mesh, attach: Attach, work: Work) -> Result<Self, SandboxError> {
         let tasks = work::tasks(&work.rollouts);
-        let board = Arc::new(ClusterBoard::new(work.rollouts.len(), work.tally.clone()));
+        let board = Arc::new(ClusterBoard::new(work.tally.clone()));
         let coordinator = Coordinator::spawn(work).await.map_err(refused)?;
         let over = AtomicBool::new(false);
         let errand = Errand { mesh, coordinator: coordinator.clone(), attach, tasks, board, over };
