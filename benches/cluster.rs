@@ -33,6 +33,8 @@ mod swarm;
 mod truth;
 #[path = "support/usage.rs"]
 mod usage;
+#[path = "../tests/sim/visits.rs"]
+mod visits;
 #[path = "../tests/sim/world.rs"]
 mod world;
 

@@ -18,9 +18,11 @@ use serde::Serialize;
 use crate::cli::{CheckArgs, EvalArgs};
 use crate::config::EvalConfig;
 use crate::config_layers::{self, Host};
-use crate::engine::{Engine, Finished, Site};
+use crate::embedded::Engines;
+use crate::engine::{Engine, Site};
 use crate::exit::{Exit, Failure};
-use crate::store_rows::ResultRow;
+use crate::ledger::Ended;
+use crate::under_way::Finished;
 use crate::work::{Rollout, RunEnd};
 use crate::{output, sandboxes, store_rows, tasks_command, telemetry};
 
@@ -113,7 +115,7 @@ async fn try_all(
     args: &CheckArgs,
     config: &EvalConfig,
     rollouts: Vec<Rollout>,
-) -> Result<(Vec<ResultRow>, Finished), Failure> {
+) -> Result<(Vec<Ended>, Finished), Failure> {
     let io = |error: std::io::Error| Failure::internal(error.to_string());
     let scratch = tempfile::tempdir().map_err(io)?;
     telemetry::start_logs(None, args.printing.verbose).map_err(io)?;
@@ -122,20 +124,21 @@ async fn try_all(
     let engine = Engine {
         config,
         team: None,
+        engines: &Engines::default(),
         site: Site::Here(sandboxes::choose(&config.sandbox).await?),
+        weights: None,
         run_id: format!("check-{}", std::process::id()),
         ledger: ledger.clone(),
-        rollouts,
         folders: None,
-        progress: telemetry::progress_mode(silent, args.printing.verbose),
     };
-    let finished = engine.run().await?;
+    let progress = telemetry::progress_mode(silent, args.printing.verbose);
+    let finished = engine.run(rollouts, progress).await?;
     let (_, results) = store_rows::read(&ledger)?;
     Ok((results, finished))
 }
 
 /// `trials` are by rollout id.
-fn judge(tasks: &[Arc<Task>], trials: &[Planned], results: Vec<ResultRow>) -> Vec<Checked> {
+fn judge(tasks: &[Arc<Task>], trials: &[Planned], results: Vec<Ended>) -> Vec<Checked> {
     let mut done: Vec<(&Arc<Task>, Trial)> = Vec::with_capacity(results.len());
     for result in results {
         if let Some(Planned { task, kind }) = trials.get(result.rollout as usize) {

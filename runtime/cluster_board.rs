@@ -15,7 +15,6 @@ use crate::work::Tally;
 /// Written by the envoys, read by whoever shows it.
 #[derive(Debug)]
 pub struct ClusterBoard {
-    total: usize,
     tally: Arc<Tally>,
     nodes: Mutex<BTreeMap<NodeId, Entry>>,
     environments_peak: AtomicU64,
@@ -31,9 +30,8 @@ struct Entry {
 }
 
 impl ClusterBoard {
-    pub fn new(total: usize, tally: Arc<Tally>) -> Self {
-        let (nodes, environments_peak) = (Mutex::default(), AtomicU64::new(0));
-        Self { total, tally, nodes, environments_peak }
+    pub fn new(tally: Arc<Tally>) -> Self {
+        Self { tally, nodes: Mutex::default(), environments_peak: AtomicU64::new(0) }
     }
 
     pub(crate) fn load(&self, node: &NodeId, load: NodeLoad) {
@@ -71,7 +69,7 @@ impl ClusterBoard {
     pub fn progress(&self) -> Progress {
         let count = |value: &AtomicU64| value.load(Ordering::Relaxed) as u32;
         Progress {
-            total: self.total as u32,
+            total: count(&self.tally.total),
             done: count(&self.tally.done),
             passed: count(&self.tally.passed),
             infra_failures: count(&self.tally.infra_failures),

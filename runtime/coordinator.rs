@@ -5,13 +5,16 @@
 //! [`coordinator_state`](crate::coordinator_state). A run without a cluster is a run of one node,
 //! in this process.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use orcapack_cluster::address::{Incarnation, NodeId};
 use orcapack_cluster::lease::Beat;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 
+use crate::batches::ConsumeError;
 use crate::coordinator_state::State;
+use crate::ledger::Ended;
 use crate::record::AttemptRecord;
 use crate::recorder::Records;
 use crate::wire::{NodeLoad, Welcome};
@@ -24,9 +27,19 @@ pub enum Message {
     Local(Box<AttemptRecord>),
     /// On disk. What follows may happen now.
     Committed(Follows),
-    CommitFailed(String),
+    CommitFailed(String, Follows),
     /// A retry's back-off, a lease or a breaker's cool-down may be over.
     LookAgain,
+    /// Lets rollouts run that are held, after all that were admitted before.
+    Admit(Range<u32>),
+    /// Nothing more will be admitted: end when all that was has ended.
+    Close,
+    /// Makes rollouts the batch of a training step. Answered when that is on disk.
+    Consume {
+        step: u64,
+        rollouts: Vec<u32>,
+        reply: Consumed,
+    },
     /// Assign nothing more; end when nothing runs.
     Drain,
     /// End what runs, now. Only after [`Message::Drain`], so that it counts as interrupted and can
@@ -60,11 +73,16 @@ pub enum NodeEvent {
     },
 }
 
+/// Who waits for a batch to be on disk.
+pub type Consumed = RpcReplyPort<Result<(), ConsumeError>>;
+
 /// What may happen once something is on disk.
 #[derive(Default)]
 pub struct Follows {
     pub(crate) orders: Vec<(NodeId, Order)>,
     pub(crate) forget: Option<(NodeId, u64)>,
+    pub(crate) ended: Vec<Ended>,
+    pub(crate) consumed: Option<(u64, Consumed)>,
 }
 
 impl From<Box<AttemptRecord>> for Message {
@@ -109,6 +127,32 @@ impl Coordinator {
     pub fn tell(&self, node: &NodeId, event: NodeEvent) {
         // A cast fails only when the coordinator has ended; `wait_end` then says so.
         let _ = self.0.cast(Message::Node(node.clone(), event));
+    }
+
+    /// See [`Message::Admit`].
+    pub fn admit(&self, rollouts: Range<u32>) {
+        let _ = self.0.cast(Message::Admit(rollouts));
+    }
+
+    /// See [`Message::Close`].
+    pub fn close(&self) {
+        let _ = self.0.cast(Message::Close);
+    }
+
+    /// AC-5: makes rollouts, in this order, the batch of a training step, on disk before this
+    /// resolves. The very same batch may be asked for again.
+    ///
+    /// # Errors
+    /// See [`ConsumeError`]; nothing has been written then.
+    pub async fn consume(&self, step: u64, rollouts: Vec<u32>) -> Result<(), ConsumeError> {
+        let message = |reply| Message::Consume { step, rollouts, reply };
+        match self.0.call(message, None).await {
+            Ok(ractor::rpc::CallResult::Success(answer)) => answer,
+            _ => {
+                let why = "the coordinator has ended".to_owned();
+                Err(ConsumeError::NotWritten { step, why })
+            }
+        }
     }
 
     pub fn drain(&self) {

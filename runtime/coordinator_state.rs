@@ -4,6 +4,7 @@
 //! the store, and what follows from it comes back as [`Message::Committed`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -13,11 +14,12 @@ use orcapack_cluster::address::NodeId;
 use orcapack_tasks::outcome::{FailureClass, Outcome};
 use ractor::{ActorRef, RpcReplyPort};
 
-use crate::coordinator::{Follows, Message, NodeEvent};
+use crate::batches::ConsumeError;
+use crate::coordinator::{Consumed, Follows, Message, NodeEvent};
 use crate::fleet::{Arrival, Verdict, Want};
 use crate::ledger::{Orphan, Record};
 use crate::record::AttemptRecord;
-use crate::store::{Entry, Job};
+use crate::store::{Entry, Job, PlannedRollout};
 use crate::wire::{NodeLoad, Welcome};
 use crate::work::{RunEnd, Work, tasks};
 use crate::worker::{Order, Worker, image_key};
@@ -67,6 +69,7 @@ impl State {
     /// Before the first message.
     pub(crate) fn begin(&mut self, myself: &ActorRef<Message>) {
         self.take_orphans(myself);
+        self.tell_total();
         self.set_alarm(myself);
     }
 
@@ -75,10 +78,16 @@ impl State {
             Message::Node(node, event) => self.node(myself, node, event),
             Message::Local(record) => self.record(myself, &NodeId::local(), *record),
             Message::Committed(follows) => self.committed(myself, follows),
-            Message::CommitFailed(message) => {
+            Message::CommitFailed(why, follows) => {
                 self.commits_under_way -= 1;
-                self.failed.get_or_insert(message);
+                self.failed.get_or_insert(why);
                 self.draining = true;
+                self.tell_consumed(follows.consumed);
+            }
+            Message::Admit(rollouts) => self.admit(myself, rollouts),
+            Message::Close => self.work.ledger.close(),
+            Message::Consume { step, rollouts, reply } => {
+                self.consume(myself, step, rollouts, reply);
             }
             Message::LookAgain => self.alarm = None,
             Message::Drain => self.draining = true,
@@ -245,8 +254,51 @@ impl State {
             orders.push((node, Order { rollout, attempt, fence, grant, task, what }));
         }
         if !entries.is_empty() {
-            self.commit(myself, Vec::new(), entries, Follows { orders, forget: None });
+            self.commit(myself, Vec::new(), entries, Follows { orders, ..Follows::default() });
         }
+    }
+
+    /// What is admitted is in the ledger's plan before anything else is said of it.
+    fn admit(&mut self, myself: &ActorRef<Message>, rollouts: Range<u32>) {
+        self.work.ledger.admit(rollouts.clone());
+        self.tell_total();
+        let planned = rollouts.map_while(|rollout| self.planned(rollout)).collect();
+        self.submit(myself, planned, Vec::new(), Vec::new(), Follows::default());
+    }
+
+    fn planned(&self, rollout: u32) -> Option<(u32, PlannedRollout)> {
+        let group = self.work.ledger.group_of(rollout)?;
+        Some((rollout, self.work.rollouts.get(rollout as usize)?.planned(group)))
+    }
+
+    /// A batch that is there already may still be on its way to the disk: whoever asks waits for
+    /// that too.
+    fn consume(
+        &mut self,
+        myself: &ActorRef<Message>,
+        step: u64,
+        rollouts: Vec<u32>,
+        reply: Consumed,
+    ) {
+        match self.work.ledger.consume(step, rollouts) {
+            Ok(record) => {
+                let entries = record.map(|record| Entry { record, details: None });
+                let consumed = Some((step, reply));
+                let follows = Follows { consumed, ..Follows::default() };
+                self.commit(myself, Vec::new(), Vec::from_iter(entries), follows);
+            }
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+
+    /// After a failure nobody knows what is on disk.
+    fn tell_consumed(&self, consumed: Option<(u64, Consumed)>) {
+        let Some((step, reply)) = consumed else { return };
+        let written = match self.failed.clone() {
+            None => Ok(()),
+            Some(why) => Err(ConsumeError::NotWritten { step, why }),
+        };
+        drop(reply.send(written));
     }
 
     fn want(&self, rollout: u32) -> Want {
@@ -277,6 +329,13 @@ impl State {
         {
             worker.forget(fence);
         }
+        for ended in follows.ended {
+            if let Some(told) = &self.work.ended {
+                // Fails only when nobody wants to know any more.
+                let _ = told.send(ended);
+            }
+        }
+        self.tell_consumed(follows.consumed);
         self.commit_records(myself, stopped);
     }
 
@@ -299,7 +358,7 @@ impl State {
             tracing::warn!(rollout, attempt, %class, message, node = %from, "an attempt was lost");
         }
         self.placed.remove(&fence);
-        self.work.fleet.ended(from, fence, verdict(&record.outcome), now());
+        self.work.fleet.ended(from, fence, Verdict::of(&record.outcome), now());
         let lapsed = matches!(&record.outcome, Outcome::InfrastructureFailure { class, .. }
             if *class == FailureClass::NodeLost);
         if lapsed {
@@ -324,7 +383,7 @@ impl State {
         let entry = |record| Entry { record, details: details.take() };
         let entries = records.into_iter().map(entry).collect();
         let forget = Some((from.clone(), fence));
-        let follows = Follows { orders: Vec::new(), forget };
+        let follows = Follows { forget, ..Follows::default() };
         self.commit(myself, files.unwrap_or_default(), entries, follows);
     }
 
@@ -340,19 +399,37 @@ impl State {
         myself: &ActorRef<Message>,
         files: Vec<(PathBuf, Vec<u8>)>,
         entries: Vec<Entry>,
+        mut follows: Follows,
+    ) {
+        let ended = || entries.iter().filter_map(|entry| entry.record.ended());
+        // One that was cancelled while it was held is not in the ledger's plan yet.
+        let cancelled = ended().filter(|ended| ended.attempt == 0);
+        let planned = cancelled.filter_map(|ended| self.planned(ended.rollout)).collect();
+        if self.work.ended.is_some() {
+            follows.ended.extend(ended());
+        }
+        self.submit(myself, planned, files, entries, follows);
+    }
+
+    fn submit(
+        &mut self,
+        myself: &ActorRef<Message>,
+        planned: Vec<(u32, PlannedRollout)>,
+        files: Vec<(PathBuf, Vec<u8>)>,
+        entries: Vec<Entry>,
         follows: Follows,
     ) {
         let coordinator = myself.clone();
         let then = Box::new(move |result: Result<(), String>| {
             let message = match result {
                 Ok(()) => Message::Committed(follows),
-                Err(error) => Message::CommitFailed(error),
+                Err(error) => Message::CommitFailed(error, follows),
             };
             // Fails only when the coordinator has ended, and then nobody may dispatch.
             let _ = coordinator.cast(message);
         });
         self.commits_under_way += 1;
-        self.work.store.submit(Job { files, entries, then });
+        self.work.store.submit(Job { files, planned, entries, then });
     }
 
     fn count(&self, records: &[Record]) {
@@ -367,6 +444,11 @@ impl State {
         if !ended {
             self.work.tally.retries.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    fn tell_total(&self) {
+        let total = self.work.ledger.total() as u64;
+        self.work.tally.total.store(total, Ordering::Relaxed);
     }
 
     fn set_alarm(&mut self, myself: &ActorRef<Message>) {
@@ -401,23 +483,5 @@ impl State {
         {
             drop(reply.send(()));
         }
-    }
-}
-
-/// What the end of an attempt says about the node that it ran on.
-fn verdict(outcome: &Outcome) -> Verdict {
-    match outcome {
-        Outcome::Graded { .. } | Outcome::AgentFailure { .. } => Verdict::Ok,
-        Outcome::InfrastructureFailure { class, .. } => match class {
-            FailureClass::Daemon | FailureClass::StartTimeout | FailureClass::ExecTransport => {
-                Verdict::EngineFailed
-            }
-            FailureClass::Image
-            | FailureClass::Oom
-            | FailureClass::NodeLost
-            | FailureClass::ModelEndpoint
-            | FailureClass::Grader
-            | FailureClass::Internal => Verdict::Neutral,
-        },
     }
 }

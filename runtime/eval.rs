@@ -12,7 +12,8 @@ use crate::cli::EvalArgs;
 use crate::cluster_site::ClusterSite;
 use crate::config::{AgentKind, RunConfig};
 use crate::config_layers::Host;
-use crate::engine::{Engine, Finished, Site};
+use crate::embedded::Engines;
+use crate::engine::{Engine, Site};
 use crate::exit::{Exit, Failure};
 use crate::metrics_log::{METRICS_EVERY, Metrics, MetricsWriter};
 use crate::plan::Plan;
@@ -21,6 +22,7 @@ use crate::run_dir::{Opening, RunDir, TRAJECTORIES, Wanted};
 use crate::run_kind::RunKind;
 use crate::summary::{RunInfo, RunSummary, TaskInfo};
 use crate::team_plan::TeamPlan;
+use crate::under_way::Finished;
 use crate::work::{Rollout, RunEnd};
 use crate::{
     engine, memory, output, report, sandboxes, store_agents, store_rows, summary_rows, table,
@@ -124,17 +126,16 @@ async fn evaluate(
     let engine = Engine {
         config,
         team: plan.team.clone(),
+        engines: &Engines::default(),
         site,
+        weights: None,
         run_id: dir.id().to_owned(),
         ledger: dir.ledger(),
-        rollouts,
         folders: Some(Folders { trajectories: dir.folder(TRAJECTORIES)?, logs: dir.logs() }),
-        progress: telemetry::progress_mode(
-            args.output.quiet || args.output.json,
-            args.output.verbose,
-        ),
     };
-    let finished = engine.run().await?;
+    let silent = args.output.quiet || args.output.json;
+    let progress = telemetry::progress_mode(silent, args.output.verbose);
+    let finished = engine.run(rollouts, progress).await?;
     metrics.finish().await.map_err(io)?;
     let (attempts, results) = store_rows::read(&dir.ledger())?;
     let nodes = summary_rows::nodes(&attempts);

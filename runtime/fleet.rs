@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use orcapack_actors::breaker::BreakerConfig;
 use orcapack_cluster::address::{Incarnation, NodeId};
 use orcapack_cluster::lease::{Beat, Epoch, Grant, LeaseConfig, Lessor, Renewal};
+use orcapack_tasks::outcome::{FailureClass, Outcome};
 
 use crate::fleet_node::{Node, NodeLink};
 
@@ -50,6 +51,25 @@ pub enum Verdict {
     EngineFailed,
     /// Nothing: another's fault, or stopped.
     Neutral,
+}
+
+impl Verdict {
+    pub fn of(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Graded { .. } | Outcome::AgentFailure { .. } => Self::Ok,
+            Outcome::InfrastructureFailure { class, .. } => match class {
+                FailureClass::Daemon | FailureClass::StartTimeout | FailureClass::ExecTransport => {
+                    Self::EngineFailed
+                }
+                FailureClass::Image
+                | FailureClass::Oom
+                | FailureClass::NodeLost
+                | FailureClass::ModelEndpoint
+                | FailureClass::Grader
+                | FailureClass::Internal => Self::Neutral,
+            },
+        }
+    }
 }
 
 /// How a node came.

@@ -9,14 +9,20 @@
 //! - AC-2: a rollout gets exactly one `Terminal`; an infrastructure failure has no reward and is
 //!   retried within the limit of its class.
 //! - AC-3: a report whose fence is not the current one is refused ([`Stale`]).
-//! - AC-4: the rollouts of a task are a group. A lost member alone is run again; a group whose
-//!   image cannot be made is cancelled once, as a whole.
+//! - AC-4: the rollouts of a task, or of one visit to it, are a group, which the plan says. A lost
+//!   member alone is run again; a group whose image cannot be made is cancelled once, as a whole.
+//! - AC-5: [`Ledger::consume`] gives a [`Record::Consumed`] to commit before a step begins.
+//!
+//! Rollouts are held until they are [admitted](Ledger::admit), and start in the order of that; one
+//! that is run again keeps its place. A new [`Ledger`] has admitted all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use orcapack_tasks::outcome::{FailureClass, Outcome};
 
+use crate::batches::{Batches, ConsumeError};
 use crate::config::RetryLimits;
 
 /// The first retry waits this long, each further one twice as long as the one before.
@@ -52,6 +58,28 @@ pub enum Record {
         attempt: u32,
         outcome: Outcome,
     },
+    /// The batch of a training step, in its order.
+    Consumed {
+        step: u64,
+        rollouts: Vec<u32>,
+    },
+}
+
+/// How a rollout ended, by its terminal record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ended {
+    pub rollout: u32,
+    /// 0: cancelled before its first attempt.
+    pub attempt: u32,
+    pub outcome: Outcome,
+}
+
+impl Record {
+    /// Of a terminal record.
+    pub fn ended(&self) -> Option<Ended> {
+        let Self::Terminal { rollout, attempt, outcome } = self else { return None };
+        Some(Ended { rollout: *rollout, attempt: *attempt, outcome: outcome.clone() })
+    }
 }
 
 /// A report that came too late: the rollout has ended, or another attempt has its place.
@@ -66,9 +94,10 @@ pub struct Stale {
 #[derive(Clone, Debug, Default)]
 pub struct Past {
     pub attempts: Vec<PastAttempt>,
-    /// The rewards of the rollouts that have their terminal record; `None` after an infrastructure
-    /// failure.
-    pub ended: BTreeMap<u32, Option<f64>>,
+    /// The rollouts that have their terminal record, in their order.
+    pub ended: Vec<Ended>,
+    /// The batches of training steps, each in its order.
+    pub batches: BTreeMap<u64, Vec<u32>>,
 }
 
 #[derive(Clone, Debug)]
@@ -103,25 +132,33 @@ pub struct Ledger {
     limits: RetryLimits,
     group_of: Vec<u32>,
     rollouts: Vec<Rollout>,
-    /// Pending rollouts that may start now, in their order; and those that wait for a time.
-    ready: BTreeSet<u32>,
+    /// Admitted rollouts that may start now, by their places; and those that wait for a time.
+    ready: BTreeMap<u32, u32>,
     backing_off: BTreeSet<(Instant, u32)>,
+    batches: Batches,
+    next_place: u32,
     next_fence: u64,
     /// Whether a report must have the current fence.
     is_fenced: bool,
     running: usize,
     ended: usize,
+    /// Admitted, and not ended.
+    open: usize,
+    closed: bool,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Rollout {
     state: State,
+    /// In the order of admission; `None` as long as it is held.
+    place: Option<u32>,
     attempts: u32,
     failures: [u32; FailureClass::ALL.len()],
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
+    /// Held, or waiting for its turn.
     #[default]
     Pending,
     Running {
@@ -131,22 +168,56 @@ enum State {
 }
 
 impl Ledger {
-    /// A ledger of rollouts `0..groups.len()`, where `groups[i]` is the group of rollout `i`. The
-    /// order is that of assignment.
+    /// A ledger of rollouts `0..groups.len()`, where `groups[i]` is the group of rollout `i`. All
+    /// are admitted, in their order.
     pub fn new(groups: Vec<u32>, limits: RetryLimits) -> Self {
-        let rollouts = vec![Rollout::default(); groups.len()];
-        let ready = (0..).zip(&groups).map(|(rollout, _)| rollout).collect();
+        let mut ledger = Self::held(groups, limits);
+        ledger.admit(0..u32::MAX);
+        ledger.close();
+        ledger
+    }
+
+    /// The same of rollouts that are still to be admitted.
+    pub fn held(groups: Vec<u32>, limits: RetryLimits) -> Self {
         Self {
             limits,
+            rollouts: vec![Rollout::default(); groups.len()],
             group_of: groups,
-            rollouts,
-            ready,
+            ready: BTreeMap::new(),
             backing_off: BTreeSet::new(),
+            batches: Batches::default(),
+            next_place: 0,
             next_fence: 1,
             is_fenced: true,
             running: 0,
             ended: 0,
+            open: 0,
+            closed: false,
         }
+    }
+
+    /// Lets these run, after all that were admitted before. Those that were admitted or have ended
+    /// already, and those that there are not, change nothing. Nothing is admitted after
+    /// [`Self::close`].
+    pub fn admit(&mut self, rollouts: Range<u32>) {
+        let end = rollouts.end.min(self.rollouts.len() as u32);
+        for rollout in rollouts.start..end {
+            let state = &mut self.rollouts[rollout as usize];
+            if self.closed || state.place.is_some() || state.state == State::Ended {
+                continue;
+            }
+            state.place = Some(self.next_place);
+            if state.state == State::Pending {
+                self.ready.insert(self.next_place, rollout);
+            }
+            self.next_place += 1;
+            self.open += 1;
+        }
+    }
+
+    /// Nothing more will be admitted: the run is complete when all that was has ended.
+    pub fn close(&mut self) {
+        self.closed = true;
     }
 
     /// A ledger with a flaw, which a simulation must find.
@@ -160,6 +231,7 @@ impl Ledger {
     }
 
     /// Goes on where a past process stopped. What was running then may run still, on another node.
+    /// Of rollouts that are held, what has not ended stays so, whoever admitted it then.
     pub fn resume(&mut self, past: &Past) -> Vec<Orphan> {
         let mut orphans = Vec::new();
         for PastAttempt { rollout, attempt, fence, node, end } in &past.attempts {
@@ -173,18 +245,21 @@ impl Ledger {
                 None => {
                     state.state = State::Running { fence };
                     self.running += 1;
-                    self.ready.remove(&rollout);
+                    if let Some(place) = state.place {
+                        self.ready.remove(&place);
+                    }
                     orphans.push(Orphan { rollout, attempt, fence, node: node.clone() });
                 }
             }
         }
-        for &rollout in past.ended.keys() {
-            if let Some(state) = self.rollouts.get_mut(rollout as usize) {
+        for Ended { rollout, .. } in &past.ended {
+            if let Some(state) = self.rollouts.get_mut(*rollout as usize) {
                 state.state = State::Ended;
                 self.ended += 1;
-                self.ready.remove(&rollout);
+                self.leave(*rollout);
             }
         }
+        self.batches = Batches::of(past.batches.clone());
         orphans
     }
 
@@ -194,16 +269,16 @@ impl Ledger {
             && at <= now
         {
             self.backing_off.pop_first();
-            self.ready.insert(rollout);
+            self.wait_for_turn(rollout);
         }
-        self.ready.first().copied()
+        self.ready.first_key_value().map(|(_, rollout)| *rollout)
     }
 
     /// Starts [the next rollout](Self::next) on `node`: its number, attempt and fence, and the
     /// record of it.
     pub fn assign(&mut self, node: &str, now: Instant) -> Option<(u32, u32, u64, Record)> {
-        let rollout = self.next(now)?;
-        self.ready.remove(&rollout);
+        self.next(now)?;
+        let (_, rollout) = self.ready.pop_first()?;
         let fence = self.next_fence;
         self.next_fence += 1;
         let state = &mut self.rollouts[rollout as usize];
@@ -233,13 +308,15 @@ impl Ledger {
             records.push(self.end(rollout, outcome));
             return Ok(records);
         };
-        let failures = &mut self.rollouts[rollout as usize].failures[class as usize];
+        let Rollout { failures, place, .. } = &mut self.rollouts[rollout as usize];
+        let failures = &mut failures[class as usize];
         *failures += 1;
         if *failures <= self.limits.of(class) {
-            if class == FailureClass::NodeLost {
-                // It says nothing of the rollout, which keeps its place before those that have not
-                // begun: they would take the room that it had.
-                self.ready.insert(rollout);
+            if class == FailureClass::NodeLost || place.is_none() {
+                // A lost node says nothing of the rollout, which keeps its place before those that
+                // have not begun: they would take the room that it had. One that a past life
+                // admitted is held now.
+                self.wait_for_turn(rollout);
                 return Ok(records);
             }
             let doublings = (*failures - 1).min(16);
@@ -261,8 +338,34 @@ impl Ledger {
     /// [`Stale`], and nothing changes.
     pub fn interrupt(&mut self, rollout: u32, fence: u64) -> Result<Record, Stale> {
         let attempt = self.stop_running(rollout, fence)?;
-        self.ready.insert(rollout);
+        self.wait_for_turn(rollout);
         Ok(Record::Interrupted { rollout, attempt, fence })
+    }
+
+    /// Makes these, in this order, the batch of a training step. `None`: they are it already.
+    ///
+    /// # Errors
+    /// One of them has not ended, or is in a batch already, or the step has another batch; nothing
+    /// changes then.
+    pub fn consume(
+        &mut self,
+        step: u64,
+        rollouts: Vec<u32>,
+    ) -> Result<Option<Record>, ConsumeError> {
+        let has_ended = |rollout: &&u32| {
+            let state = self.rollouts.get(**rollout as usize);
+            state.is_some_and(|state| state.state == State::Ended)
+        };
+        if let Some(rollout) = rollouts.iter().find(|rollout| !has_ended(rollout)) {
+            return Err(ConsumeError::NotEnded(*rollout));
+        }
+        let is_new = self.batches.take(step, &rollouts)?;
+        Ok(is_new.then_some(Record::Consumed { step, rollouts }))
+    }
+
+    /// Of a rollout that there is.
+    pub fn group_of(&self, rollout: u32) -> Option<u32> {
+        self.group_of.get(rollout as usize).copied()
     }
 
     pub fn running(&self) -> usize {
@@ -273,8 +376,14 @@ impl Ledger {
         self.ended
     }
 
+    /// Rollouts that have ended, or were admitted and will.
+    pub fn total(&self) -> usize {
+        self.ended + self.open
+    }
+
+    /// Whether all that was admitted has ended, and nothing more will be.
     pub fn is_complete(&self) -> bool {
-        self.ended == self.rollouts.len()
+        self.closed && self.open == 0 && self.running == 0
     }
 
     /// When a rollout that backs off may start, if none may start now.
@@ -294,15 +403,32 @@ impl Ledger {
         Ok(state.attempts)
     }
 
+    /// A pending rollout may start, unless it is held.
+    fn wait_for_turn(&mut self, rollout: u32) {
+        if let Some(place) = self.rollouts[rollout as usize].place {
+            self.ready.insert(place, rollout);
+        }
+    }
+
     fn end(&mut self, rollout: u32, outcome: Outcome) -> Record {
         let state = &mut self.rollouts[rollout as usize];
         state.state = State::Ended;
+        let attempt = state.attempts;
         self.ended += 1;
-        Record::Terminal { rollout, attempt: state.attempts, outcome }
+        self.leave(rollout);
+        Record::Terminal { rollout, attempt, outcome }
     }
 
-    /// Ends the pending members of a group whose image cannot be made: they could only fail the
-    /// same way.
+    /// A rollout that has ended is nowhere else.
+    fn leave(&mut self, rollout: u32) {
+        if let Some(place) = self.rollouts[rollout as usize].place {
+            self.ready.remove(&place);
+            self.open -= 1;
+        }
+    }
+
+    /// Ends the pending members of a group whose image cannot be made, those that are held too:
+    /// they could only fail the same way.
     fn cancel_group(&mut self, rollout: u32, outcome: &Outcome, records: &mut Vec<Record>) {
         let group = self.group_of[rollout as usize];
         let members = (0..).zip(&self.group_of).filter(|(_, of)| **of == group);
@@ -311,7 +437,6 @@ impl Ledger {
             .filter(|member| self.rollouts[*member as usize].state == State::Pending)
             .collect();
         for member in pending {
-            self.ready.remove(&member);
             self.backing_off.retain(|(_, waiting)| *waiting != member);
             records.push(self.end(member, outcome.clone()));
         }

@@ -98,12 +98,121 @@ fn ac4_a_lost_member_alone_runs_again() {
     assert!(ledger.assign("n", now + BACKOFF_MAX).is_none());
 }
 
+fn begin(ledger: &mut Ledger, now: Instant) -> Vec<u32> {
+    std::iter::from_fn(|| ledger.assign("n", now).map(|(rollout, ..)| rollout)).collect()
+}
+
+#[test]
+fn what_is_held_waits_and_what_is_admitted_starts_in_the_order_of_admission() {
+    let mut ledger = Ledger::held(vec![0; 8], RetryLimits::same(1));
+    let now = Instant::now();
+    assert!(begin(&mut ledger, now).is_empty());
+    ledger.admit(4..6);
+    ledger.admit(0..2);
+    // Again, and beyond the plan.
+    ledger.admit(4..5);
+    ledger.admit(7..20);
+    assert_eq!(begin(&mut ledger, now), [4, 5, 0, 1, 7]);
+    assert_eq!((ledger.running(), ledger.total()), (5, 5));
+}
+
+#[test]
+fn what_is_run_again_keeps_its_place_among_the_admitted() {
+    let mut ledger = Ledger::held(vec![0; 6], RetryLimits::same(5));
+    let now = Instant::now();
+    ledger.admit(3..5);
+    let (first, _, fence, _) = ledger.assign("n", now).unwrap();
+    ledger.admit(0..2);
+    ledger.interrupt(first, fence).unwrap();
+    assert_eq!(begin(&mut ledger, now), [3, 4, 0, 1]);
+}
+
+#[test]
+fn a_run_is_complete_when_it_is_closed_and_all_that_was_admitted_has_ended() {
+    let mut ledger = Ledger::held(vec![0; 4], RetryLimits::same(0));
+    let now = Instant::now();
+    assert!(!ledger.is_complete(), "more may be admitted");
+    ledger.admit(1..2);
+    ledger.close();
+    ledger.admit(2..3);
+    assert!(!ledger.is_complete());
+    let (rollout, _, fence, _) = ledger.assign("n", now).unwrap();
+    ledger.report(rollout, fence, GRADED, now).unwrap();
+    assert!(ledger.is_complete(), "what is admitted after the close, is not");
+    assert_eq!((rollout, ledger.total()), (1, 1));
+}
+
+#[test]
+fn ac4_a_visit_without_an_image_is_cancelled_with_those_that_are_held() {
+    // Two visits to one task, and another task's between them.
+    let mut ledger = Ledger::held(vec![7, 7, 8, 9, 9, 7], RetryLimits::same(0));
+    let now = Instant::now();
+    ledger.admit(0..5);
+    let (first, _, fence, _) = ledger.assign("n", now).unwrap();
+    let records = ledger.report(first, fence, failure(FailureClass::Image), now).unwrap();
+    assert_eq!(terminals(&records), [0, 1, 5]);
+    ledger.admit(5..6);
+    assert_eq!(begin(&mut ledger, now), [2, 3, 4], "5 has ended before it was admitted");
+}
+
+#[test]
+fn after_a_resume_what_was_running_waits_to_be_admitted_again() {
+    let assigned = |rollout, fence| PastAttempt {
+        rollout,
+        attempt: 1,
+        fence,
+        node: "n".to_owned(),
+        end: None,
+    };
+    let ended = Ended { rollout: 0, attempt: 1, outcome: GRADED };
+    let past = Past {
+        attempts: vec![assigned(1, 2), assigned(2, 3), assigned(3, 4)],
+        ended: vec![ended],
+        ..Past::default()
+    };
+    let mut ledger = Ledger::held(vec![0; 5], RetryLimits::same(1));
+    let now = Instant::now();
+    assert_eq!(ledger.resume(&past).len(), 3);
+    assert_eq!((ledger.running(), ledger.total()), (3, 1));
+    // 1 is nowhere to be found, 2 fails, 3 goes on, and is admitted while it does.
+    ledger.interrupt(1, 2).unwrap();
+    ledger.report(2, 3, failure(FailureClass::Oom), now).unwrap();
+    assert!(begin(&mut ledger, now + BACKOFF_MAX).is_empty(), "nobody has admitted them");
+    ledger.admit(0..4);
+    assert_eq!(begin(&mut ledger, now + BACKOFF_MAX), [1, 2]);
+    let again = begin(&mut ledger, now + BACKOFF_MAX * 9);
+    assert!(again.is_empty(), "a retry waits only once");
+    assert_eq!(terminals(&ledger.report(3, 4, GRADED, now).unwrap()), [3]);
+    assert_eq!((ledger.running(), ledger.total()), (2, 4));
+}
+
+#[test]
+fn ac5_only_what_has_ended_is_consumed_and_that_once() {
+    let past = Past { batches: BTreeMap::from([(1, vec![2])]), ..Past::default() };
+    let mut ledger = Ledger::held(vec![0; 4], RetryLimits::same(1));
+    let now = Instant::now();
+    ledger.resume(&past);
+    ledger.admit(0..2);
+    assert_eq!(ledger.consume(2, vec![0]), Err(ConsumeError::NotEnded(0)));
+    assert_eq!(ledger.consume(2, vec![9]), Err(ConsumeError::NotEnded(9)));
+    let (rollout, _, fence, _) = ledger.assign("n", now).unwrap();
+    assert_eq!(ledger.consume(2, vec![0]), Err(ConsumeError::NotEnded(0)), "it runs");
+    ledger.report(rollout, fence, GRADED, now).unwrap();
+    let record = Record::Consumed { step: 2, rollouts: vec![0] };
+    assert_eq!(ledger.consume(2, vec![0]), Ok(Some(record)));
+    assert_eq!(ledger.consume(2, vec![0]), Ok(None));
+    let twice = ConsumeError::Twice { rollout: 0, step: 2 };
+    assert_eq!(ledger.consume(3, vec![0]), Err(twice));
+}
+
 #[derive(Clone, Debug)]
 enum Event {
     Assign,
     Report { which: usize, failure: Option<usize> },
     StaleReport { rollout: u32, fence: u64 },
     Interrupt { which: usize },
+    Admit { from: u32, count: u32 },
+    Consume { step: u64, rollouts: Vec<u32> },
     Crash,
 }
 
@@ -115,6 +224,9 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..12u32, 0..40u64)
             .prop_map(|(rollout, fence)| Event::StaleReport { rollout, fence }),
         1 => any::<usize>().prop_map(|which| Event::Interrupt { which }),
+        1 => (0..12u32, 1..5u32).prop_map(|(from, count)| Event::Admit { from, count }),
+        1 => (0..4u64, proptest::collection::vec(0..14u32, 1..4))
+            .prop_map(|(step, rollouts)| Event::Consume { step, rollouts }),
         1 => Just(Event::Crash),
     ]
 }
@@ -142,9 +254,13 @@ impl Disk {
                     self.end(fence, end);
                 }
                 Record::Interrupted { fence, .. } => self.end(fence, PastEnd::Interrupted),
-                Record::Terminal { rollout, outcome, .. } => {
+                Record::Terminal { rollout, attempt, outcome } => {
                     self.terminals.push(rollout);
-                    self.past.ended.insert(rollout, outcome.reward());
+                    self.past.ended.push(Ended { rollout, attempt, outcome });
+                }
+                Record::Consumed { step, rollouts } => {
+                    let before = self.past.batches.insert(step, rollouts);
+                    assert_eq!(before, None, "a step has two batches");
                 }
             }
         }
@@ -157,15 +273,21 @@ impl Disk {
 }
 
 proptest! {
-    /// AC-1, AC-2, AC-3: whatever happens in whatever order, crashes included, every rollout ends
-    /// once and no fence is given twice.
+    /// AC-1, AC-2, AC-3, AC-5: whatever happens in whatever order, crashes included, every rollout
+    /// ends once, is in one batch at most and no fence is given twice. Of rollouts that are held,
+    /// none begins before it is admitted.
     #[test]
     fn every_rollout_ends_exactly_once(
         groups in proptest::collection::vec(0..3u32, 1..12),
+        held: bool,
         events in proptest::collection::vec(event(), 0..200),
     ) {
         let total = groups.len();
-        let new = || Ledger::new(groups.clone(), RetryLimits::same(2));
+        let new = || {
+            let (groups, limits) = (groups.clone(), RetryLimits::same(2));
+            if held { Ledger::held(groups, limits) } else { Ledger::new(groups, limits) }
+        };
+        let mut admitted: BTreeSet<u32> = (0..total as u32).filter(|_| !held).collect();
         let (mut ledger, mut disk) = (new(), Disk::default());
         let mut running: Vec<(u32, u64)> = Vec::new();
         let mut now = Instant::now();
@@ -174,12 +296,14 @@ proptest! {
         let drain = (0..20 * total).flat_map(|_| {
             [Event::Assign, Event::Report { which: 0, failure: None }]
         });
-        for event in events.into_iter().chain(drain) {
+        let admit_all = [Event::Admit { from: 0, count: 12 }];
+        for event in events.into_iter().chain(admit_all).chain(drain) {
             now += Duration::from_secs(60);
             match event {
                 Event::Assign => {
                     if let Some((rollout, _, fence, record)) = ledger.assign("n", now) {
                         prop_assert!(fences.insert(fence), "fence {} twice", fence);
+                        prop_assert!(admitted.contains(&rollout), "{} is held", rollout);
                         disk.commit(vec![record]);
                         running.push((rollout, fence));
                     }
@@ -196,8 +320,27 @@ proptest! {
                     let (rollout, fence) = running.swap_remove(which % running.len());
                     disk.commit(vec![ledger.interrupt(rollout, fence).unwrap()]);
                 }
+                Event::Admit { from, count } => {
+                    ledger.admit(from..from + count);
+                    admitted.extend(from..from + count);
+                }
+                Event::Consume { step, rollouts } => {
+                    let again = disk.past.batches.get(&step) == Some(&rollouts);
+                    let ended = rollouts.iter().all(|it| disk.terminals.contains(it));
+                    match ledger.consume(step, rollouts) {
+                        Ok(record) => {
+                            prop_assert!(ended);
+                            prop_assert_eq!(record.is_none(), again);
+                            disk.commit(Vec::from_iter(record));
+                        }
+                        Err(_) => prop_assert!(!again),
+                    }
+                }
                 Event::Crash => {
                     ledger = new();
+                    if held {
+                        admitted.clear();
+                    }
                     let orphans = ledger.resume(&disk.past);
                     prop_assert_eq!(orphans.len(), running.len());
                     // Every other one is taken back, the rest are nowhere to be found.
@@ -214,8 +357,15 @@ proptest! {
             }
             prop_assert_eq!(ledger.running(), running.len());
         }
+        prop_assert_eq!(ledger.is_complete(), !held);
+        ledger.close();
         prop_assert!(ledger.is_complete());
         disk.terminals.sort_unstable();
         prop_assert_eq!(disk.terminals, (0..total as u32).collect::<Vec<_>>());
+        let mut batched: Vec<u32> = disk.past.batches.into_values().flatten().collect();
+        let all = batched.len();
+        batched.sort_unstable();
+        batched.dedup();
+        prop_assert_eq!(batched.len(), all, "a rollout is in two batches");
     }
 }

@@ -1,6 +1,7 @@
 //! The composition root: command line, configuration, run directory, ledger, progress, reports.
 
 pub mod authority_command;
+pub mod batches;
 pub mod calls;
 pub mod check;
 pub mod cli;
@@ -81,8 +82,11 @@ pub mod shelf;
 pub mod signals;
 pub mod status;
 pub mod status_command;
+pub mod stops;
 pub mod store;
 pub mod store_agents;
+mod store_past;
+mod store_plan;
 pub mod store_rows;
 pub mod summary;
 pub mod summary_rows;
@@ -94,6 +98,7 @@ pub mod team_plan;
 pub mod telemetry;
 mod tenant;
 pub mod train;
+pub mod under_way;
 pub mod wire;
 pub mod work;
 pub mod worker;

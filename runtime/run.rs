@@ -70,7 +70,7 @@ impl Run {
         weights: Option<Broadcast>,
     ) -> Result<Self, SandboxError> {
         let tasks = work::tasks(&work.rollouts);
-        let board = Arc::new(ClusterBoard::new(work.rollouts.len(), work.tally.clone()));
+        let board = Arc::new(ClusterBoard::new(work.tally.clone()));
         let coordinator = Coordinator::spawn(work).await.map_err(refused)?;
         let over = AtomicBool::new(false);
         let coordinating = coordinator.clone();

@@ -6,12 +6,12 @@ CREATE TABLE incarnations (
     started_ms  INTEGER NOT NULL
 ) STRICT;
 
--- What the run is to do. Never changes.
+-- What the run is to do. Of a run that trains, what was admitted so far. No row ever changes.
 CREATE TABLE rollouts (
     rollout     INTEGER PRIMARY KEY,
     task        TEXT NOT NULL,
     task_digest TEXT NOT NULL,
-    group_id    INTEGER NOT NULL, -- the rollouts of one task are a group
+    group_id    INTEGER NOT NULL, -- the rollouts of one task, or of one visit to it, are a group
     agent       TEXT NOT NULL     -- who solves it
 ) STRICT;
 
@@ -84,3 +84,12 @@ CREATE TABLE results (
     CHECK ((outcome = 'infrastructure_failure') = (reward IS NULL)),
     CHECK ((outcome = 'infrastructure_failure') = (class IS NOT NULL))
 ) STRICT;
+
+-- The batches of training steps. A rollout is in at most one, by the key (AC-5: inserted before the
+-- step begins).
+CREATE TABLE batches (
+    step    INTEGER NOT NULL, -- of the optimizer, 1 is the first
+    place   INTEGER NOT NULL, -- in the batch, 0 is the first
+    rollout INTEGER NOT NULL UNIQUE REFERENCES results,
+    PRIMARY KEY (step, place)
+) STRICT, WITHOUT ROWID;

@@ -5,7 +5,7 @@ use orcapack_actors::phase::{Board, Phase, Waiting};
 /// Published by the coordinator on every change; read by whoever shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunStatus {
-    /// Rollouts of the run.
+    /// Rollouts that were admitted: all of the run, unless it trains.
     pub total: usize,
     /// Rollouts that have their terminal record, those from before a resume included.
     pub done: usize,

@@ -5,7 +5,6 @@
 //! happens after it is on disk (AC-1). `run.db` is plain SQLite, for users to query; its tables are
 //! documented in `schema.sql`.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
@@ -16,16 +15,16 @@ use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 use orcapack_actors::phase::{Phase, PhaseTimes};
-use orcapack_tasks::outcome::FailureClass;
 use rusqlite::{Connection, Transaction, params};
 
-use crate::ledger::{Past, PastAttempt, PastEnd, Record};
-use crate::store_agents;
+use crate::ledger::{Past, Record};
+use crate::store_plan::{self, Plan};
 use crate::store_rows::OutcomeRow;
 use crate::summary_team::AgentSummary;
+use crate::{store_agents, store_past};
 
 /// Raised when `schema.sql` changes in a way that older programs cannot read.
-const SCHEMA_VERSION: i64 = 3;
+pub(crate) const SCHEMA_VERSION: i64 = 4;
 /// Jobs waiting for the writer. Each attempt has at most a few under way, so this is only reached
 /// by a stuck disk.
 const JOBS_MAX: usize = 4096;
@@ -45,11 +44,12 @@ pub enum StoreError {
     File { path: PathBuf, source: std::io::Error },
 }
 
-/// A rollout as it is planned, in the order of rollout ids.
+/// A rollout as it is planned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedRollout {
     pub task: String,
     pub task_digest: String,
+    /// The rollouts of a group are compared with each other.
     pub group: u32,
     /// Who solves it.
     pub agent: String,
@@ -95,9 +95,12 @@ impl<Context> Decode<Context> for Details {
 
 bincode::impl_borrow_decode!(Details);
 
-/// One unit of commitment: files first, then the entries, then `then`.
+/// One unit of commitment: files first, then rows and entries, then `then`.
 pub struct Job {
     pub files: Vec<(PathBuf, Vec<u8>)>,
+    /// More of the plan, by rollout id, where that is not there from the start. What is there
+    /// already stays.
+    pub planned: Vec<(u32, PlannedRollout)>,
     pub entries: Vec<Entry>,
     pub then: Box<dyn FnOnce(Result<(), String>) + Send>,
 }
@@ -129,7 +132,8 @@ pub struct Opened {
 }
 
 impl Store {
-    /// Opens the ledger at `path`, or makes it. One that is there must be of the same `plan`.
+    /// Opens the ledger at `path`, or makes it. One that is there must be of the same `plan`, which
+    /// is by rollout id.
     ///
     /// # Errors
     /// Not SQLite, another schema version, another plan (the message says what differs), or I/O.
@@ -138,6 +142,26 @@ impl Store {
         plan: &[PlannedRollout],
         writing: Writing,
     ) -> Result<Opened, StoreError> {
+        let row = |rollout: u32| plan[rollout as usize].clone();
+        let plan = Plan { rollouts: plan.len() as u32, row: &row, is_whole: true };
+        Self::open_planned(path, &plan, writing)
+    }
+
+    /// The same for a plan that is written bit by bit, with [jobs](Job::planned). A ledger that is
+    /// there may have any part of it.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub fn open_growing(
+        path: &Path,
+        rollouts: u32,
+        row: &dyn Fn(u32) -> PlannedRollout,
+        writing: Writing,
+    ) -> Result<Opened, StoreError> {
+        Self::open_planned(path, &Plan { rollouts, row, is_whole: false }, writing)
+    }
+
+    fn open_planned(path: &Path, plan: &Plan<'_>, writing: Writing) -> Result<Opened, StoreError> {
         let sqlite = |source| StoreError::Sqlite { path: path.to_owned(), source };
         let mut connection = Connection::open(path).map_err(sqlite)?;
         connection.pragma_update(None, "journal_mode", "WAL").map_err(sqlite)?;
@@ -146,12 +170,12 @@ impl Store {
             .pragma_query_value(None, "user_version", |row| row.get(0))
             .map_err(sqlite)?;
         match found {
-            0 => create(&mut connection, plan).map_err(sqlite)?,
-            SCHEMA_VERSION => check_plan(&connection, path, plan)?,
+            0 => store_plan::create(&mut connection, plan).map_err(sqlite)?,
+            SCHEMA_VERSION => store_plan::check(&connection, path, plan)?,
             found => return Err(StoreError::Version { path: path.to_owned(), found }),
         }
         let incarnation = next_incarnation(&connection).map_err(sqlite)?;
-        let past = read_past(&connection, path)?;
+        let past = store_past::read(&connection, path)?;
         let writer = match writing {
             Writing::Inline => {
                 Writer::Inline { connection: Box::new(Mutex::new(connection)), incarnation }
@@ -221,8 +245,11 @@ fn write(connection: &mut Connection, jobs: &[Job], incarnation: u64) -> Result<
     }
     let sqlite = |source| StoreError::Sqlite { path: "run.db".into(), source };
     let transaction = connection.transaction().map_err(sqlite)?;
-    for entry in jobs.iter().flat_map(|job| &job.entries) {
-        write_entry(&transaction, entry, incarnation).map_err(sqlite)?;
+    for job in jobs {
+        store_plan::append(&transaction, &job.planned).map_err(sqlite)?;
+        for entry in &job.entries {
+            write_entry(&transaction, entry, incarnation).map_err(sqlite)?;
+        }
     }
     transaction.commit().map_err(sqlite)
 }
@@ -265,6 +292,13 @@ fn write_entry(
             let values =
                 params![rollout, attempt, ended, row.outcome, row.reward, row.class, row.message];
             transaction.prepare_cached(sql)?.execute(values)?;
+        }
+        Record::Consumed { step, rollouts } => {
+            let sql = "INSERT INTO batches (step, place, rollout) VALUES (?, ?, ?)";
+            let mut insert = transaction.prepare_cached(sql)?;
+            for (place, rollout) in (0..).zip(rollouts) {
+                insert.execute(params![db_int(*step), db_int(place), rollout])?;
+            }
         }
     }
     Ok(())
@@ -314,109 +348,10 @@ fn write_end(
     Ok(())
 }
 
-fn create(connection: &mut Connection, plan: &[PlannedRollout]) -> rusqlite::Result<()> {
-    let transaction = connection.transaction()?;
-    transaction.execute_batch(include_str!("schema.sql"))?;
-    let sql =
-        "INSERT INTO rollouts (rollout, task, task_digest, group_id, agent) VALUES (?, ?, ?, ?, ?)";
-    for (rollout, planned) in plan.iter().enumerate() {
-        let PlannedRollout { task, task_digest, group, agent } = planned;
-        let rollout = db_int(rollout as u64);
-        transaction.prepare_cached(sql)?.execute(params![
-            rollout,
-            task,
-            task_digest,
-            group,
-            agent
-        ])?;
-    }
-    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-    transaction.commit()
-}
-
-/// Refuses to go on with another plan: the rollouts would not be the same ones.
-fn check_plan(
-    connection: &Connection,
-    path: &Path,
-    plan: &[PlannedRollout],
-) -> Result<(), StoreError> {
-    let sqlite = |source| StoreError::Sqlite { path: path.to_owned(), source };
-    let sql = "SELECT task, task_digest, group_id, agent FROM rollouts ORDER BY rollout";
-    let mut statement = connection.prepare(sql).map_err(sqlite)?;
-    let rows = statement.query_map([], |row| {
-        Ok(PlannedRollout {
-            task: row.get(0)?,
-            task_digest: row.get(1)?,
-            group: row.get(2)?,
-            agent: row.get(3)?,
-        })
-    });
-    let found: Vec<PlannedRollout> = rows.and_then(Iterator::collect).map_err(sqlite)?;
-    let differs = |key, expected, found| {
-        Err(StoreError::Differs { path: path.to_owned(), key, expected, found })
-    };
-    if found.len() != plan.len() {
-        return differs("rollouts", plan.len().to_string(), found.len().to_string());
-    }
-    match plan.iter().zip(&found).find(|(planned, found)| planned != found) {
-        None => Ok(()),
-        Some((planned, found)) if planned.task != found.task => {
-            differs("task", planned.task.clone(), found.task.clone())
-        }
-        Some((planned, found)) => {
-            let of =
-                |rollout: &PlannedRollout| format!("{} ({})", rollout.task, rollout.task_digest);
-            differs("task", of(planned), of(found))
-        }
-    }
-}
-
 fn next_incarnation(connection: &Connection) -> rusqlite::Result<u64> {
     let sql = "INSERT INTO incarnations (started_ms) VALUES (?)";
     connection.execute(sql, params![unix_ms(SystemTime::now())])?;
     Ok(connection.last_insert_rowid().unsigned_abs())
-}
-
-fn read_past(connection: &Connection, path: &Path) -> Result<Past, StoreError> {
-    let sqlite = |source| StoreError::Sqlite { path: path.to_owned(), source };
-    let sql = "SELECT rollout, attempt, fence, state, class, node FROM attempts ORDER BY fence";
-    let mut statement = connection.prepare(sql).map_err(sqlite)?;
-    let rows = statement.query_map([], |row| {
-        let fence: i64 = row.get(2)?;
-        let state: String = row.get(3)?;
-        let class: Option<String> = row.get(4)?;
-        Ok((row.get(0)?, row.get(1)?, fence.unsigned_abs(), state, class, row.get(5)?))
-    });
-    let rows: Vec<(u32, u32, u64, String, Option<String>, String)> =
-        rows.and_then(Iterator::collect).map_err(sqlite)?;
-    let mut attempts = Vec::with_capacity(rows.len());
-    for (rollout, attempt, fence, state, class, node) in rows {
-        let end = match (state.as_str(), &class) {
-            ("assigned", _) => None,
-            ("interrupted", _) => Some(PastEnd::Interrupted),
-            ("ended", None) => Some(PastEnd::Graded),
-            ("ended", Some(class)) => Some(PastEnd::Failed(parse_class(class, path)?)),
-            (state, _) => {
-                let message = format!(
-                    "attempts.state: expected assigned, interrupted or ended, found {state}"
-                );
-                return Err(StoreError::Corrupt { path: path.to_owned(), message });
-            }
-        };
-        attempts.push(PastAttempt { rollout, attempt, fence, node, end });
-    }
-    let mut statement =
-        connection.prepare("SELECT rollout, reward FROM results").map_err(sqlite)?;
-    let ended = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
-    let ended: BTreeMap<u32, Option<f64>> = ended.and_then(Iterator::collect).map_err(sqlite)?;
-    Ok(Past { attempts, ended })
-}
-
-fn parse_class(class: &str, path: &Path) -> Result<FailureClass, StoreError> {
-    FailureClass::ALL.into_iter().find(|known| known.as_str() == class).ok_or_else(|| {
-        let message = format!("class: expected a failure class, found {class}");
-        StoreError::Corrupt { path: path.to_owned(), message }
-    })
 }
 
 /// SQLite's integers are signed; our counters never reach its limit.

@@ -134,7 +134,7 @@ mod tests {
     fn commit(store: &Store, entries: Vec<Entry>) {
         let (done, wait) = mpsc::channel();
         let then = Box::new(move |result: Result<(), String>| done.send(result).unwrap());
-        store.submit(Job { files: Vec::new(), entries, then });
+        store.submit(Job { files: Vec::new(), planned: Vec::new(), entries, then });
         wait.recv().unwrap().unwrap();
     }
 
@@ -181,6 +181,6 @@ mod tests {
         connection.pragma_update(None, "user_version", 1).unwrap();
         drop(connection);
         let error = Store::open(&path, &plan(), Writing::Thread).err().unwrap().to_string();
-        assert!(error.ends_with("expected a ledger of schema version 3, found 1"), "{error}");
+        assert!(error.ends_with("expected a ledger of schema version 4, found 1"), "{error}");
     }
 }

@@ -8,6 +8,7 @@ use orcapack_actors::phase::PhaseTimes;
 use orcapack_tasks::outcome::{AgentFailure, FailureClass, Outcome};
 use rusqlite::{Connection, OpenFlags};
 
+use crate::ledger::Ended;
 use crate::store::StoreError;
 
 /// An attempt as the ledger keeps it.
@@ -24,19 +25,11 @@ pub struct AttemptRow {
     pub phases: PhaseTimes,
 }
 
-/// The terminal record of a rollout.
-#[derive(Clone, Debug)]
-pub struct ResultRow {
-    pub rollout: u32,
-    pub attempt: u32,
-    pub outcome: Outcome,
-}
-
 /// Reads everything that ended, without disturbing a writer: by attempt, and by rollout.
 ///
 /// # Errors
 /// As for [`Store::open`].
-pub fn read(path: &Path) -> Result<(Vec<AttemptRow>, Vec<ResultRow>), StoreError> {
+pub fn read(path: &Path) -> Result<(Vec<AttemptRow>, Vec<Ended>), StoreError> {
     let sqlite = |source| StoreError::Sqlite { path: path.to_owned(), source };
     let connection = open(path)?;
     let sql = "SELECT rollout, attempt, outcome, reward, class, message, note, wall_sec, queue_sec,
@@ -63,6 +56,49 @@ pub fn read(path: &Path) -> Result<(Vec<AttemptRow>, Vec<ResultRow>), StoreError
         })
     });
     let attempts = attempts.and_then(Iterator::collect).map_err(sqlite)?;
+    Ok((attempts, results_of(&connection, path)?))
+}
+
+/// The task of each rollout.
+///
+/// # Errors
+/// As for [`Store::open`].
+pub fn tasks(path: &Path) -> Result<BTreeMap<u32, String>, StoreError> {
+    let sqlite = |source| StoreError::Sqlite { path: path.to_owned(), source };
+    let connection = open(path)?;
+    let mut statement = connection.prepare("SELECT rollout, task FROM rollouts").map_err(sqlite)?;
+    let tasks = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+    tasks.and_then(Iterator::collect).map_err(sqlite)
+}
+
+/// The batches of training steps, by step, each in its order.
+///
+/// # Errors
+/// As for [`crate::store::Store::open`].
+pub fn batches(path: &Path) -> Result<BTreeMap<u64, Vec<u32>>, StoreError> {
+    batches_of(&open(path)?, path)
+}
+
+pub(crate) fn batches_of(
+    connection: &Connection,
+    path: &Path,
+) -> Result<BTreeMap<u64, Vec<u32>>, StoreError> {
+    let sqlite = |source| StoreError::Sqlite { path: path.to_owned(), source };
+    let sql = "SELECT step, rollout FROM batches ORDER BY step, place";
+    let mut statement = connection.prepare(sql).map_err(sqlite)?;
+    let mut rows = statement.query([]).map_err(sqlite)?;
+    let mut batches: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
+    while let Some(row) = rows.next().map_err(sqlite)? {
+        let step: i64 = row.get(0).map_err(sqlite)?;
+        let rollout = row.get(1).map_err(sqlite)?;
+        batches.entry(step.unsigned_abs()).or_default().push(rollout);
+    }
+    Ok(batches)
+}
+
+/// The terminal records, in the order of rollouts.
+pub(crate) fn results_of(connection: &Connection, path: &Path) -> Result<Vec<Ended>, StoreError> {
+    let sqlite = |source| StoreError::Sqlite { path: path.to_owned(), source };
     let sql =
         "SELECT rollout, attempt, outcome, reward, class, message FROM results ORDER BY rollout";
     let mut statement = connection.prepare(sql).map_err(sqlite)?;
@@ -78,21 +114,9 @@ pub fn read(path: &Path) -> Result<(Vec<AttemptRow>, Vec<ResultRow>), StoreError
                 format!("results.outcome of rollout {rollout} is none of the known kinds");
             StoreError::Corrupt { path: path.to_owned(), message }
         })?;
-        results.push(ResultRow { rollout, attempt, outcome });
+        results.push(Ended { rollout, attempt, outcome });
     }
-    Ok((attempts, results))
-}
-
-/// The task of each rollout.
-///
-/// # Errors
-/// As for [`Store::open`].
-pub fn tasks(path: &Path) -> Result<BTreeMap<u32, String>, StoreError> {
-    let sqlite = |source| StoreError::Sqlite { path: path.to_owned(), source };
-    let connection = open(path)?;
-    let mut statement = connection.prepare("SELECT rollout, task FROM rollouts").map_err(sqlite)?;
-    let tasks = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
-    tasks.and_then(Iterator::collect).map_err(sqlite)
+    Ok(results)
 }
 
 /// For reading only.

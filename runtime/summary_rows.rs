@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use orcapack_cluster::address::NodeId;
 use orcapack_tasks::outcome::{FailureClass, Outcome};
 
+use crate::ledger::Ended;
 use crate::store::PlannedRollout;
 use crate::store_agents::AgentRow;
-use crate::store_rows::{AttemptRow, ResultRow};
+use crate::store_rows::AttemptRow;
 use crate::summary::{NodeSummary, PhaseSeconds, RolloutSummary};
 use crate::summary_team::AgentSummary;
 
@@ -19,7 +20,7 @@ use crate::summary_team::AgentSummary;
 pub fn rollouts(
     plan: &[PlannedRollout],
     attempts: &[AttemptRow],
-    results: &[ResultRow],
+    results: &[Ended],
     agents: Vec<AgentRow>,
     trajectory: impl Fn(u32, u32) -> Option<String>,
 ) -> Vec<RolloutSummary> {
@@ -31,7 +32,7 @@ pub fn rollouts(
     for AgentRow { rollout, agent } in agents {
         teams.entry(rollout).or_default().push(agent);
     }
-    let summarise = |result: &ResultRow| {
+    let summarise = |result: &Ended| {
         let planned = plan.get(result.rollout as usize)?;
         let rows = by_rollout.get(&result.rollout).map_or(&[][..], Vec::as_slice);
         let last = rows.iter().find(|row| row.attempt == result.attempt);
@@ -121,8 +122,8 @@ mod tests {
             attempt(4, Some(graded.clone())),
         ];
         let results = [
-            ResultRow { rollout: 0, attempt: 4, outcome: graded.clone() },
-            ResultRow { rollout: 1, attempt: 0, outcome: lost(FailureClass::Image) },
+            Ended { rollout: 0, attempt: 4, outcome: graded.clone() },
+            Ended { rollout: 1, attempt: 0, outcome: lost(FailureClass::Image) },
         ];
         let agent = summary_team::tests::agents(3).remove(0);
         let agents = vec![AgentRow { rollout: 0, agent: agent.clone() }];

@@ -1,21 +1,22 @@
 //! What a coordinator works on, and how its run ends.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use orcapack_actors::agent::Solver;
 use orcapack_tasks::{Task, grading};
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::fleet::Fleet;
-use crate::ledger::{Ledger, Orphan};
+use crate::ledger::{Ended, Ledger, Orphan};
 use crate::record::Folders;
-use crate::store::Store;
+use crate::store::{PlannedRollout, Store};
 
 /// How a run came to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RunEnd {
-    /// Every rollout has its terminal record.
+    /// Every rollout that was admitted has its terminal record, and nothing more is admitted.
     Complete,
     /// Stopped by the user; what is missing can be resumed.
     Drained,
@@ -37,6 +38,8 @@ pub struct Work {
     /// Where trajectories and logs go; `None` keeps none.
     pub folders: Option<Folders>,
     pub tally: Arc<Tally>,
+    /// Who is told how each rollout ended, once that is on disk. Never more than were admitted.
+    pub ended: Option<UnboundedSender<Ended>>,
 }
 
 /// One rollout that is to be done: a task, and who solves it.
@@ -46,9 +49,23 @@ pub struct Rollout {
     pub agent: Solver,
 }
 
+impl Rollout {
+    /// As the ledger keeps it.
+    pub fn planned(&self, group: u32) -> PlannedRollout {
+        PlannedRollout {
+            task: self.task.name.clone(),
+            task_digest: self.task.digest.to_string(),
+            group,
+            agent: self.agent.to_string(),
+        }
+    }
+}
+
 /// Running totals, for the progress display.
 #[derive(Debug, Default)]
 pub struct Tally {
+    /// Rollouts that were admitted, or ended before a resume.
+    pub total: AtomicU64,
     pub done: AtomicU64,
     pub passed: AtomicU64,
     pub infra_failures: AtomicU64,
@@ -70,7 +87,10 @@ impl Tally {
 /// The tasks of a run in the order of their first rollouts, which numbers them. The same plan gives
 /// the same numbers, so that they hold over a resume.
 pub fn tasks(rollouts: &[Rollout]) -> Vec<Arc<Task>> {
-    let mut names = BTreeSet::new();
-    let first = rollouts.iter().filter(|rollout| names.insert(&rollout.task.name));
+    // Of a hundred thousand rollouts, few have a task whose name must be compared.
+    let (mut seen, mut names) = (HashSet::new(), BTreeSet::new());
+    let is_new = |rollout: &&Rollout| seen.insert(Arc::as_ptr(&rollout.task));
+    let first = rollouts.iter().filter(is_new);
+    let first = first.filter(|rollout| names.insert(&rollout.task.name));
     first.map(|rollout| rollout.task.clone()).collect()
 }

@@ -2,7 +2,7 @@
 
 use orcapack_tasks::grading;
 use orcapack_trainer::loss::advantage;
-use orcapack_trainer::policy_step::{RlSample, StepBatch};
+use orcapack_trainer::policy_step::RlSample;
 use orcapack_trainer::samples::from_trajectory::Sample;
 
 use crate::train::pacer::Group;
@@ -28,16 +28,15 @@ pub struct GroupFigures {
 }
 
 /// The samples of a step with their advantages, in the order of the groups and of their members.
+/// `version` is that of the policy that they train.
 ///
 /// # Errors
 /// A reward that is not finite.
 pub fn make(
     groups: Vec<Group<Vec<Sample>>>,
-    step: u64,
-    learning_rate: f64,
+    version: u64,
     settings: Settings,
-) -> Result<(StepBatch, GroupFigures), advantage::BadReward> {
-    let version = step - 1;
+) -> Result<(Vec<RlSample>, GroupFigures), advantage::BadReward> {
     let mut figures = GroupFigures { groups: groups.len() as u64, ..GroupFigures::default() };
     let (mut samples, mut rewards_sum, mut staleness) = (Vec::new(), 0.0, Vec::new());
     for group in groups {
@@ -74,7 +73,7 @@ pub fn make(
         figures.staleness_mean = staleness.iter().sum::<u64>() as f64 / staleness.len() as f64;
         figures.staleness_max = staleness.into_iter().max().unwrap_or_default();
     }
-    Ok((StepBatch { step, version, learning_rate, samples }, figures))
+    Ok((samples, figures))
 }
 
 /// What of a run's settings it depends on.
@@ -117,9 +116,9 @@ mod tests {
             group(2, &[1.0, 0.0], 3),
             group(3, &[], 5),
         ];
-        let (batch, figures) = make(groups, 6, 1e-3, SETTINGS).unwrap();
-        let advantages: Vec<f32> = batch.samples.iter().map(|it| it.advantage).collect();
-        assert_eq!((batch.step, batch.version, advantages), (6, 5, vec![0.5, -0.5]));
+        let (samples, figures) = make(groups, 5, SETTINGS).unwrap();
+        let advantages: Vec<f32> = samples.iter().map(|it| it.advantage).collect();
+        assert_eq!(advantages, [0.5, -0.5]);
         let expected = GroupFigures {
             groups: 4,
             all_passed: 1,
@@ -139,8 +138,8 @@ mod tests {
     fn what_is_too_long_is_left_out_and_its_group_keeps_its_advantages() {
         let mut long = group(0, &[1.0, 0.0], 0);
         long.members[0].samples = vec![sample(5, 1)];
-        let (batch, figures) = make(vec![long], 1, 1e-3, SETTINGS).unwrap();
-        assert_eq!(batch.samples.len(), 1);
-        assert_eq!((batch.samples[0].advantage, figures.too_long), (-0.5, 1));
+        let (samples, figures) = make(vec![long], 0, SETTINGS).unwrap();
+        assert_eq!(samples.len(), 1);
+        assert_eq!((samples[0].advantage, figures.too_long), (-0.5, 1));
     }
 }

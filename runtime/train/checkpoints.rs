@@ -12,7 +12,10 @@ use crate::train::config::CheckpointConfig;
 /// What one holds of the run, beside weights and optimizer. Where the data and the random numbers
 /// stand follows from the step and from the ledger, whose batches are counted by steps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct State {}
+struct State {
+    /// Fewer than steps, where some had nothing to learn from.
+    optimizer_steps: u64,
+}
 
 /// The folder of a run's checkpoints.
 #[derive(Clone, Debug)]
@@ -21,6 +24,8 @@ pub struct Checkpoints {
     every_steps: u64,
     keep: usize,
     newest: Option<(u64, PathBuf)>,
+    /// Steps that the optimizer has made.
+    pub optimizer_steps: u64,
 }
 
 impl Checkpoints {
@@ -33,9 +38,11 @@ impl Checkpoints {
         for defect in &found.damaged {
             eprintln!("warning: a checkpoint is damaged, and left out: {defect}");
         }
+        let State { optimizer_steps } =
+            found.checkpoint.as_ref().map_or(State::default(), |checkpoint| checkpoint.state);
         let newest = found.checkpoint.map(|Checkpoint { step, dir, .. }| (step, dir));
         let CheckpointConfig { every_steps, keep } = *config;
-        Ok(Self { folder: folder.to_owned(), every_steps, keep, newest })
+        Ok(Self { folder: folder.to_owned(), every_steps, keep, newest, optimizer_steps })
     }
 
     /// Its step and its folder.
@@ -61,8 +68,9 @@ impl Checkpoints {
         let saved = ranks.save(writer.dir().to_owned()).await;
         saved.map_err(|error| Failure::new(Exit::TrainingStopped, error.to_string()))?;
         let (folder, keep) = (self.folder.clone(), self.keep);
+        let state = State { optimizer_steps: self.optimizer_steps };
         let finished = tokio::task::spawn_blocking(move || {
-            let dir = writer.finish(&State::default())?;
+            let dir = writer.finish(&state)?;
             checkpoint::prune(&folder, keep).map(|()| dir)
         });
         let dir = finished.await.map_err(|error| Failure::internal(error.to_string()))??;

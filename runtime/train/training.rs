@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use orcapack_trainer::optimizer::schedule::Schedule;
@@ -39,7 +40,7 @@ pub struct Parts {
     pub schedule: Schedule,
     pub batch: batch::Settings,
     pub rollouts: TrainRollouts,
-    pub ranks: Ranks,
+    pub ranks: Arc<Ranks>,
     pub deliveries: Deliveries,
     pub trajectories: Trajectories,
     pub checkpoints: Checkpoints,
@@ -146,7 +147,9 @@ impl Training {
         let Self { parts, mut trained, began, .. } = self;
         let Parts { rollouts, ranks, progress, .. } = parts;
         drop(progress);
-        ranks.stop().await;
+        if let Some(ranks) = Arc::into_inner(ranks) {
+            ranks.stop().await;
+        }
         let stopped = rollouts.stop().await;
         end?;
         stopped?;
@@ -191,13 +194,20 @@ impl Training {
         let rollouts: Vec<u32> = members.map(|member| member.rollout).collect();
         let consumed = self.parts.rollouts.consume(step, &rollouts).await;
         consumed.map_err(|error| Failure::internal(error.to_string()))?;
-        let learning_rate = self.parts.schedule.lr(step);
-        let made = batch::make(groups, step, learning_rate, self.parts.batch);
-        let (batch, figures) = made.map_err(|error| Failure::internal(error.to_string()))?;
+        let learning_rate = self.parts.schedule.lr(step - 1);
+        let made = batch::make(groups, step - 1, self.parts.batch);
+        let (samples, figures) = made.map_err(|error| Failure::internal(error.to_string()))?;
+        let version = step - 1;
+        let step_of_optimizer = self.parts.checkpoints.optimizer_steps + 1;
+        let batch = StepBatch { step: step_of_optimizer, version, learning_rate, samples };
         let trained = Instant::now();
         let report = match batch.samples.is_empty() {
             true => None,
-            false => Some(self.make_step(batch).await?),
+            false => {
+                let report = self.make_step(batch).await?;
+                self.parts.checkpoints.optimizer_steps = step_of_optimizer;
+                Some(report)
+            }
         };
         self.seconds.train += trained.elapsed().as_secs_f64();
         self.trained.steps = step;
@@ -254,7 +264,7 @@ impl Training {
         let version = self.trained.steps;
         let snapshot = self.parts.ranks.snapshot().await.map_err(stopped)?;
         // A step without signal has made no other weights, but is a step.
-        let snapshot = Snapshot { version, ..snapshot };
+        let snapshot = Snapshot::of(version, &snapshot.parameters).map_err(stopped)?;
         self.parts.deliveries.deliver(&snapshot).await.map_err(stopped)?;
         self.pacer.delivered(version);
         self.seconds.deliver += began.elapsed().as_secs_f64();

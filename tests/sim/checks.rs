@@ -51,6 +51,16 @@ pub fn at_the_end(world: &World) {
             0,
         ),
         (
+            "AC-5: rollouts in batches",
+            "SELECT count(*) FROM batches",
+            if world.setting.visits { rollouts } else { 0 },
+        ),
+        (
+            "AC-5: batches of two visits",
+            "SELECT count(*) FROM batches JOIN rollouts USING (rollout) WHERE step <> group_id",
+            0,
+        ),
+        (
             "AC-3: fences that do not grow with the attempts",
             "SELECT count(*) FROM attempts AS a JOIN attempts AS b USING (rollout)
              WHERE a.attempt < b.attempt AND a.fence >= b.fence",
@@ -100,6 +110,7 @@ pub fn ledger_hash(ledger: &Connection) -> rusqlite::Result<u64> {
          note, wall_sec, queue_sec, image_sec, create_sec, exec_sec, grade_sec, cleanup_sec
          FROM attempts ORDER BY fence",
         "SELECT rollout, attempt, outcome, reward, class, message FROM results ORDER BY rollout",
+        "SELECT step, place, rollout FROM batches ORDER BY step, place",
         "SELECT incarnation FROM incarnations ORDER BY incarnation",
     ];
     let mut hash = 0;

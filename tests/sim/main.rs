@@ -21,4 +21,5 @@ mod truth;
 #[path = "../../benches/support/usage.rs"]
 #[expect(dead_code, reason = "the benchmarks use more of it")]
 mod usage;
+mod visits;
 mod world;

@@ -24,9 +24,11 @@ use orcapack_cluster::mesh::{Admits, Mesh, MeshConfig, MeshEvent, PeerAddress};
 use orcapack_cluster::quic::{QuicConfig, ResetKey};
 use orcapack_cluster::quic_sim::SimNetwork;
 use orcapack_cluster::remote::Kinds;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, unbounded_channel};
 
 use crate::machine::Machine;
+use crate::truth::Truth;
+use crate::visits::{self, Visits};
 
 /// Who a process is, over all of its lives.
 #[derive(Clone)]
@@ -134,6 +136,8 @@ impl Worker {
 pub struct Job {
     pub ledger: String,
     pub rollouts: Vec<Rollout>,
+    /// Whether they are admitted visit by visit, instead of all at the start.
+    pub visits: bool,
     pub concurrent_max: usize,
     pub retries: u32,
     pub lease: Duration,
@@ -146,19 +150,32 @@ pub struct Coordinator {
     pub mesh: Mesh,
     pub events: mpsc::Receiver<MeshEvent>,
     pub tally: Arc<Tally>,
+    pub visits: Option<Visits>,
     at: SocketAddr,
 }
 
 impl Coordinator {
     pub async fn start(place: &Place, network: &SimNetwork, job: &Job) -> Self {
-        let planned = planned(&job.rollouts);
-        let opened = Store::open(Path::new(&job.ledger), &planned, Writing::Inline);
+        let (file, limits) = (Path::new(&job.ledger), RetryLimits::same(job.retries));
+        let (opened, ledger) = if job.visits {
+            let rollouts = job.rollouts.len() as u32;
+            let row = |id: u32| job.rollouts[id as usize].planned(id / visits::SIZE);
+            let groups = (0..rollouts).map(|id| id / visits::SIZE).collect();
+            let opened = Store::open_growing(file, rollouts, &row, Writing::Inline);
+            (opened, Ledger::held(groups, limits))
+        } else {
+            let planned = planned(&job.rollouts);
+            let groups = planned.iter().map(|rollout| rollout.group).collect();
+            (Store::open(file, &planned, Writing::Inline), Ledger::new(groups, limits))
+        };
         let opened = opened.expect("the ledger opens");
-        let groups = planned.iter().map(|rollout| rollout.group).collect();
-        let mut ledger = (job.flaw)(Ledger::new(groups, RetryLimits::same(job.retries)));
+        let (told, news) = unbounded_channel();
+        let rollouts = job.rollouts.len() as u32;
+        let visits = job.visits.then(|| Visits::new(rollouts, &opened.past, news));
+        let mut ledger = (job.flaw)(ledger);
         let orphans = ledger.resume(&opened.past);
         let tally = Arc::new(Tally::default());
-        opened.past.ended.values().for_each(|reward| tally.count(*reward));
+        opened.past.ended.iter().for_each(|ended| tally.count(ended.outcome.reward()));
         let epoch = Epoch(opened.incarnation);
         let breaker = BreakerConfig {
             failures: 5,
@@ -175,6 +192,7 @@ impl Coordinator {
             orphans,
             folders: None,
             tally: tally.clone(),
+            ended: job.visits.then_some(told),
         };
         let (mesh, events) = place.mesh(network, opened.incarnation, Kinds::default()).await;
         let mut config = EvalConfig::defaults(4, PathBuf::from("unused"));
@@ -183,7 +201,14 @@ impl Coordinator {
         let attach = Attach { run: "simulated".to_owned(), epoch, config };
         let run = Run::on_cluster(mesh.clone(), attach, work, None).await;
         let run = run.expect("the run begins");
-        Self { run, mesh, events, tally, at: place.at }
+        Self { run, mesh, events, tally, visits, at: place.at }
+    }
+
+    /// Of the loop that admits, if there is one.
+    pub async fn turn(&mut self, truth: &Truth) {
+        if let Some(visits) = &mut self.visits {
+            visits.turn(&self.run.coordinator(), truth).await;
+        }
     }
 
     pub fn done(&self) -> usize {

@@ -82,7 +82,7 @@ fn seeds(part: u64) -> Range<u64> {
     (from + part * quarter).min(to)..(from + (part + 1) * quarter).min(to)
 }
 
-fn all(part: u64) {
+fn all(part: u64, visits: bool) {
     let authority = TestAuthority::default();
     let is_loud = std::env::var_os("ORCAPACK_SIM_LOG").is_some();
     if is_loud {
@@ -93,7 +93,8 @@ fn all(part: u64) {
     let mut failed = Vec::new();
     for seed in seeds(part) {
         let began = std::time::Instant::now();
-        let outcome = run(setting(seed, 256, 5), &authority);
+        let setting = Setting { visits, ..setting(seed, 256, 5) };
+        let outcome = run(setting, &authority);
         let lines = outcome.lines.len();
         let last = outcome.lines.last().map_or("", String::as_str);
         if is_loud {
@@ -122,20 +123,25 @@ fn all(part: u64) {
 
 #[test]
 fn the_first_quarter_of_seeds() {
-    all(0);
+    all(0, false);
 }
 
 #[test]
 fn the_second_quarter_of_seeds() {
-    all(1);
+    all(1, false);
 }
 
 #[test]
 fn the_third_quarter_of_seeds() {
-    all(2);
+    all(2, false);
 }
 
 #[test]
 fn the_last_quarter_of_seeds() {
-    all(3);
+    all(3, false);
+}
+
+#[test]
+fn seeds_in_which_rollouts_are_admitted_visit_by_visit() {
+    all(0, true);
 }

@@ -31,12 +31,15 @@ use crate::process::{Coordinator, Job, Place, Worker, Wrap};
 use crate::random::Random;
 use crate::seeds::pass;
 use crate::truth::Truth;
+use crate::visits;
 
 /// What a scenario is about.
 #[derive(Clone)]
 pub struct Setting {
     pub seed: u64,
     pub rollouts: usize,
+    /// Whether they are admitted visit by visit, instead of all at the start.
+    pub visits: bool,
     /// Of each worker.
     pub slots: Vec<u32>,
     pub concurrent_max: usize,
@@ -101,7 +104,8 @@ impl World {
         coordinator_at.peers = addresses;
         let job = Job {
             ledger,
-            rollouts: rollouts(setting.rollouts),
+            rollouts: rollouts(setting.rollouts, setting.visits),
+            visits: setting.visits,
             concurrent_max: setting.concurrent_max,
             retries: setting.retries,
             lease: setting.lease,
@@ -166,6 +170,7 @@ impl World {
             }
         }
         let Some(coordinator) = &mut self.coordinator else { return };
+        coordinator.turn(&self.truth).await;
         let mut has_news = false;
         while let Ok(event) = coordinator.events.try_recv() {
             self.truth.note(format!("c sees {event:?}"));
@@ -229,7 +234,8 @@ impl World {
                 return;
             }
         }
-        let Some(coordinator) = self.coordinator.take() else { return };
+        let Some(mut coordinator) = self.coordinator.take() else { return };
+        coordinator.turn(&self.truth).await;
         match timeout(limit, coordinator.run.wait_end()).await {
             Ok(RunEnd::Complete) => {}
             other => return self.truth.breaks(format!("liveness: the run's end is {other:?}")),
@@ -258,14 +264,15 @@ impl World {
 /// either.
 const LEFT_OVERS_GONE: Duration = Duration::from_secs(30);
 
-/// Half of them pass, in groups of eight.
-fn rollouts(count: usize) -> Vec<Rollout> {
+/// Half of them pass. Of each task there are eight, in a group or in two visits.
+fn rollouts(count: usize, visits: bool) -> Vec<Rollout> {
     let tasks = (0..count.div_ceil(8))
         .map(|number| Arc::new(crate::support::task(&format!("task-{number}"))));
     let tasks: Vec<_> = tasks.collect();
     let rollout = |number: usize| {
         let agent = if number.is_multiple_of(2) { TrialKind::Oracle } else { TrialKind::Nop };
-        Rollout { task: tasks[number % tasks.len()].clone(), agent: Solver::Trial(agent) }
+        let task = if visits { number / visits::SIZE as usize } else { number };
+        Rollout { task: tasks[task % tasks.len()].clone(), agent: Solver::Trial(agent) }
     };
     (0..count).map(rollout).collect()
 }
@@ -277,6 +284,7 @@ impl Setting {
         Self {
             seed,
             rollouts,
+            visits: false,
             slots: slots.to_vec(),
             concurrent_max: 1 << 16,
             retries: 1000,

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use orcapack::config::RetryLimits;
 use orcapack::fleet::Fleet;
-use orcapack::ledger::Ledger;
+use orcapack::ledger::{self, Ledger};
 use orcapack::node::NodeConfig;
 use orcapack::record::Folders;
 use orcapack::run::Run;
 use orcapack::store::{PlannedRollout, Store, Writing};
-use orcapack::store_rows::{AttemptRow, ResultRow};
+use orcapack::store_rows::AttemptRow;
 use orcapack::team_plan::TeamParts;
 use orcapack::work::{Rollout, RunEnd, Tally, Work};
 use orcapack_actors::agent::Solver;
@@ -111,7 +111,7 @@ pub struct Scenario<'a> {
 pub struct Ended {
     pub end: RunEnd,
     pub attempts: Vec<AttemptRow>,
-    pub results: Vec<ResultRow>,
+    pub results: Vec<ledger::Ended>,
     pub swept: Swept,
 }
 
@@ -163,6 +163,7 @@ impl<'a> Scenario<'a> {
             orphans,
             folders: self.records.map(folders),
             tally: Arc::new(Tally::default()),
+            ended: None,
         };
         let config = NodeConfig {
             gate: StartGateConfig {

@@ -43,6 +43,7 @@ const PURE: [&str; 77] = [
     "cluster/peer_rules.rs",
     "cluster/session_wire.rs",
     "cluster/token.rs",
+    "runtime/batches.rs",
     "runtime/cluster_hostlist.rs",
     "runtime/fleet.rs",
     "runtime/fleet_node.rs",

@@ -1,0 +1,6 @@
+//! A policy that learns from the rollouts of its own agents.
+
+mod rollouts;
+#[path = "../support/mod.rs"]
+#[expect(dead_code, reason = "of what all scenarios share, these need the task alone")]
+mod support;
