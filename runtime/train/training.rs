@@ -190,8 +190,13 @@ impl Training {
         let waited = Instant::now();
         let groups = self.next_batch(step).await?;
         self.seconds.waiting_for_batch += waited.elapsed().as_secs_f64();
-        let members = groups.iter().flat_map(|group| group.members.iter());
-        let rollouts: Vec<u32> = members.map(|member| member.rollout).collect();
+        // Whole groups, their lost members too.
+        let size = self.parts.layout.group_size;
+        let first = self.parts.layout.first_training();
+        let rollouts: Vec<u32> = groups
+            .iter()
+            .flat_map(|group| (0..size).map(|member| first + group.number * size + member))
+            .collect();
         let consumed = self.parts.rollouts.consume(step, &rollouts).await;
         consumed.map_err(|error| Failure::internal(error.to_string()))?;
         let learning_rate = self.parts.schedule.lr(step - 1);
@@ -264,7 +269,7 @@ impl Training {
         let version = self.trained.steps;
         let snapshot = self.parts.ranks.snapshot().await.map_err(stopped)?;
         // A step without signal has made no other weights, but is a step.
-        let snapshot = Snapshot::of(version, &snapshot.parameters).map_err(stopped)?;
+        let snapshot = Snapshot::of(&snapshot.parameters, version).map_err(stopped)?;
         self.parts.deliveries.deliver(&snapshot).await.map_err(stopped)?;
         self.pacer.delivered(version);
         self.seconds.deliver += began.elapsed().as_secs_f64();

@@ -2,7 +2,7 @@
 
 use crate::random::{GOLDEN, mix};
 
-/// Deviation of a fresh matrix (`initializer_range` of the architecture).
+/// Deviation of a fresh embedding and head (`initializer_range` of the architecture).
 pub const DEVIATION: f64 = 0.02;
 
 /// A stream of numbers from the standard normal distribution.
