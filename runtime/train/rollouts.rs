@@ -43,13 +43,14 @@ pub struct Resumed {
 /// Why rollouts cannot be admitted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AdmitError {
-    #[error("rollouts {} to {} cannot be admitted: the plan has {planned}", .range.start, .range.end)]
+    #[error("rollouts {range:?} cannot be admitted: the plan has {planned}")]
     NotPlanned { range: Range<u32>, planned: u32 },
     #[error("rollouts cannot be admitted: the run has been closed")]
     Closed,
 }
 
-/// The way to a run under way. Dropped, it leaves the run as it is: [`Self::stop`] ends it in order.
+/// The way to a run under way. Dropped, it leaves the run as it is: [`Self::stop`] ends it in
+/// order.
 pub struct TrainRollouts {
     run: UnderWay,
     news: UnboundedReceiver<Ended>,

@@ -293,8 +293,9 @@ async fn under_a_loop_that_stands_still_nothing_grows() {
     tokio::time::advance(Duration::from_secs(3600)).await;
     tokio::time::resume();
     assert_eq!((before.total, before.queued()), (8, 0));
-    assert_eq!((lab.attempts().len(), lab.driver.live(), run.in_flight()), (8, 0, 8));
+    assert_eq!((lab.driver.live(), run.in_flight()), (0, 8));
     assert_eq!(sorted(passed(&mut run, 8).await), (0..8).collect::<Vec<_>>());
+    assert_eq!((lab.attempts().len(), run.in_flight()), (8, 0));
     run.admit(visit(50)).unwrap();
     passed(&mut run, SIZE as usize).await;
     run.stop().await.unwrap();
