@@ -1,4 +1,7 @@
-//! Limits on everything that comes from outside: files, prompts, requests. With their reasons.
+//! Limits on everything that comes from outside: files, prompts, requests, other ranks. With their
+//! reasons.
+
+use std::time::Duration;
 
 /// Bytes of config.json, a template, a generation config: text that people write.
 pub const TEXT_BYTES_MAX: u64 = 4 << 20;
@@ -26,3 +29,13 @@ pub const STOP_TEXT_BYTES_MAX: usize = 1024;
 pub const TOP_LOGPROBS_MAX: usize = 20;
 /// Requests that wait for an engine's slot: far more than anyone waits for.
 pub const REQUESTS_WAITING_MAX: usize = 1 << 20;
+
+/// What a rank of a ring sends on at once: its receiver has room for one.
+pub const SEGMENT_BYTES_MAX: usize = 16 << 20;
+/// What a rank that fails says of the cause.
+pub const FAREWELL_BYTES_MAX: usize = 1024;
+/// How long a rank of a ring that is not sure of the cause listens to the one before it. All have
+/// failed by then, or are about to: only the network is waited for.
+pub const RING_DOUBT_TIMEOUT: Duration = Duration::from_millis(250);
+/// How long what a rank has written may take to leave it once it is gone.
+pub const RING_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);

@@ -11,6 +11,7 @@
 //!   log-probabilities for them are, and which way they should go.
 //! - [`model`] computes them, and the gradients of its weights, layer by layer; [`optimizer`]
 //!   applies those.
+//! - [`collective`] sums them over several ranks.
 
 pub mod caps;
 mod files;
@@ -30,6 +31,7 @@ pub mod loss;
 pub mod samples;
 
 pub mod checkpoint;
+pub mod collective;
 pub mod engine;
 pub mod snapshot;
 
