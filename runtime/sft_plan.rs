@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use orcapack_tasks::{Defect, Defects, Digest};
+use orcapack_trainer::learner::{ADAPTERS, Trainee};
 use orcapack_trainer::model::config::ModelConfig;
 use orcapack_trainer::model::lora::{Lora, LoraSettings, LoraTarget};
 use orcapack_trainer::model::parameters::Parameters;
 use orcapack_trainer::policy::Policy;
 use orcapack_trainer::samples::from_trajectory::{self, Origin, Sample};
-use orcapack_trainer::sft::{ADAPTERS, Sft, SftSettings, Trainee};
+use orcapack_trainer::sft::{Sft, SftSettings};
 use orcapack_trainer::text::CHATML_SPECIALS;
 use orcapack_trainer::text::chat::ChatTemplate;
 use orcapack_trainer::text::tokenizer::Tokenizer;

@@ -39,3 +39,10 @@ pub const FAREWELL_BYTES_MAX: usize = 1024;
 pub const RING_DOUBT_TIMEOUT: Duration = Duration::from_millis(250);
 /// How long what a rank has written may take to leave it once it is gone.
 pub const RING_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Samples of one step that another node sends.
+pub const RANK_SAMPLES_MAX: u32 = 1 << 20;
+/// Tensors of a state that another node sends: three for each weight of the deepest model.
+pub const RANK_TENSORS_MAX: usize = 1 << 16;
+/// Their values: room for 45 billion parameters. What has not come takes no memory.
+pub const RANK_VALUES_MAX: usize = 1 << 37;

@@ -35,4 +35,9 @@ pub mod collective;
 pub mod engine;
 pub mod snapshot;
 
+pub mod learner;
 pub mod sft;
+
+pub mod collective;
+pub mod policy_step;
+pub mod ranks;

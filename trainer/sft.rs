@@ -3,20 +3,18 @@
 //! The order of the samples, and with it every step, is a function of the seed: a run that goes on
 //! from a checkpoint makes the same steps as one that was never stopped.
 
+use std::io;
 use std::path::Path;
-use std::{fs, io};
 
-use candle_core::{Device, Tensor, Var, safetensors};
-use orcapack_tasks::defect::{Defect, Defects};
+use orcapack_tasks::defect::Defects;
 
+use crate::learner::{Learner, Trainee};
 use crate::loss::aggregate::Aggregate;
 use crate::loss::{self, StepCounts};
 use crate::model::gradients::Gradients;
-use crate::model::lora::Lora;
 use crate::model::parameters::Parameters;
 use crate::model::step::{self, StepError, StepSettings, TargetLogprobs};
-use crate::model::weights_write::WeightsFormat;
-use crate::optimizer::adamw::{AdamW, AdamWSettings};
+use crate::optimizer::adamw::AdamWSettings;
 use crate::optimizer::schedule::Schedule;
 use crate::policy::Policy;
 use crate::random;
@@ -68,52 +66,11 @@ pub enum SftError {
     Compute(#[from] candle_core::Error),
 }
 
-/// What of a policy learns.
-pub enum Trainee {
-    /// All of its weights.
-    Full(Parameters),
-    /// Adapters of a base that stays as it is.
-    Adapters { base: Parameters, lora: Lora },
-}
-
 /// A policy that learns, its optimizer, and what it learns from.
 pub struct Sft {
-    trainee: Trainee,
-    optimizer: AdamW,
+    learner: Learner,
     samples: Vec<Sample>,
     settings: SftSettings,
-    steps: u64,
-}
-
-impl Trainee {
-    fn named(&self) -> Vec<(String, &Var)> {
-        match self {
-            Self::Full(parameters) => parameters.named(),
-            Self::Adapters { lora, .. } => lora.named(),
-        }
-    }
-
-    /// The policy as it is now.
-    fn with_effective<T, E: From<candle_core::Error>>(
-        &self,
-        with: impl FnOnce(&Parameters) -> Result<T, E>,
-    ) -> Result<T, E> {
-        match self {
-            Self::Full(parameters) => with(parameters),
-            Self::Adapters { base, lora } => with(&lora.effective(base)?),
-        }
-    }
-
-    /// Of what learns, by the gradients of the policy's weights.
-    fn gradients(
-        &self,
-        gradients: Vec<(usize, Tensor)>,
-    ) -> Result<Vec<(usize, Tensor)>, StepError> {
-        match self {
-            Self::Full(_) => Ok(gradients),
-            Self::Adapters { lora, .. } => Ok(lora.gradients(&gradients)?),
-        }
-    }
 }
 
 impl Sft {
@@ -126,18 +83,17 @@ impl Sft {
         samples: Vec<Sample>,
         settings: SftSettings,
     ) -> candle_core::Result<Self> {
-        let optimizer = AdamW::new(&trainee.named(), settings.adamw)?;
-        Ok(Self { trainee, optimizer, samples, settings, steps: 0 })
+        Ok(Self { learner: Learner::new(trainee, settings.adamw)?, samples, settings })
     }
 
     /// Steps that were made.
     pub fn steps(&self) -> u64 {
-        self.steps
+        self.learner.steps()
     }
 
     /// Times that the samples have been seen.
     pub fn epoch(&self) -> f64 {
-        self.steps as f64 * self.settings.batch_samples as f64 / self.samples.len() as f64
+        self.steps() as f64 * self.settings.batch_samples as f64 / self.samples.len() as f64
     }
 
     /// Makes the next step.
@@ -150,9 +106,9 @@ impl Sft {
         let counts = StepCounts::of(
             batches.iter().flat_map(|batch| batch.targets.iter().map(|target| target.sample)),
         );
-        let mut gradients = Gradients::new(&self.trainee.named());
+        let mut gradients = Gradients::new(&self.learner.trainee().named());
         let (mut loss, mut entropy) = (0.0, 0.0);
-        self.trainee.with_effective(|parameters| {
+        self.learner.trainee().with_effective(|parameters| {
             for batch in &batches {
                 let (value, targets) = self.backward(parameters, batch, counts, &mut gradients)?;
                 loss += value;
@@ -161,11 +117,10 @@ impl Sft {
             Ok::<_, SftError>(())
         })?;
         let grad_norm = gradients.clip(self.settings.clip_norm)?;
-        let learning_rate = self.settings.schedule.lr(self.steps);
-        self.optimizer.step(&self.trainee.named(), &gradients, learning_rate)?;
-        self.steps += 1;
+        let learning_rate = self.settings.schedule.lr(self.steps());
+        self.learner.apply(&gradients, learning_rate)?;
         Ok(SftStep {
-            step: self.steps,
+            step: self.steps(),
             loss,
             entropy: entropy / counts.tokens as f64,
             grad_norm,
@@ -199,7 +154,7 @@ impl Sft {
             },
             &mut |group| {
                 if added.is_ok() {
-                    let own = self.trainee.gradients(group.gradients);
+                    let own = self.learner.trainee().gradients(group.gradients);
                     added = own.and_then(|own| gradients.add(own));
                 }
             },
@@ -211,7 +166,7 @@ impl Sft {
     /// The next step's samples: each epoch has an order of its own.
     fn batch(&self) -> Vec<&Sample> {
         let (len, size) = (self.samples.len(), self.settings.batch_samples);
-        let first = self.steps as usize * size;
+        let first = self.steps() as usize * size;
         let mut order = (0, Vec::new());
         let places = (first..first + size).map(|place| {
             let epoch = place / len;
@@ -232,7 +187,7 @@ impl Sft {
         let (mut sum, mut count) = (0.0, 0);
         let samples: Vec<&Sample> = samples.iter().collect();
         let batches = packing::pack(&samples, &self.settings.micro_batch)?.batches;
-        self.trainee.with_effective(|parameters| {
+        self.learner.trainee().with_effective(|parameters| {
             for batch in &batches {
                 let targets = step::logprobs(parameters, batch, &self.settings.step)?;
                 sum -= targets.logprobs.iter().copied().map(f64::from).sum::<f64>();
@@ -243,26 +198,12 @@ impl Sft {
         Ok((count > 0).then(|| sum / count as f64))
     }
 
-    /// Fills a checkpoint's folder: the policy's directory, the optimizer's state, and the adapters
-    /// where there are some, which are merged in the policy's weights.
+    /// Fills a checkpoint's folder, as [`Learner::save`].
     ///
     /// # Errors
     /// The file system's.
     pub fn save(&self, policy: &Policy, dir: &Path) -> io::Result<()> {
-        self.trainee
-            .with_effective(|parameters| {
-                let saved = policy.save(dir, parameters, WeightsFormat::default());
-                saved.map_err(candle_core::Error::from)
-            })
-            .map_err(io::Error::other)?;
-        if let Trainee::Adapters { lora, .. } = &self.trainee {
-            // In a folder of their own: beside a config.json they would be loaded over it.
-            let adapters = dir.join(ADAPTERS);
-            fs::create_dir(&adapters)?;
-            lora.save(&adapters, "")?;
-        }
-        let state = self.optimizer.state().map_err(io::Error::other)?;
-        safetensors::save(&state, dir.join(OPTIMIZER)).map_err(io::Error::other)
+        self.learner.save(policy, dir)
     }
 
     /// Goes on behind the `steps` of a checkpoint, whose weights this was made with.
@@ -270,18 +211,6 @@ impl Sft {
     /// # Errors
     /// A state that is not this optimizer's; nothing has changed then.
     pub fn restore(&mut self, dir: &Path, steps: u64) -> Result<(), Defects> {
-        let file = dir.join(OPTIMIZER);
-        let restored =
-            safetensors::load(&file, &Device::Cpu).and_then(|state| self.optimizer.restore(&state));
-        let unfit = |error: candle_core::Error| {
-            Defect::new(&file, "the state of this policy's optimizer", error.to_string())
-        };
-        restored.map_err(unfit)?;
-        self.steps = steps;
-        Ok(())
+        self.learner.restore(dir, steps)
     }
 }
-
-/// In a checkpoint's folder.
-pub const ADAPTERS: &str = "adapters";
-const OPTIMIZER: &str = "optimizer.safetensors";

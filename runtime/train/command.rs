@@ -7,7 +7,9 @@ use std::time::Duration;
 use orcapack_actors::model::settings::EndpointKind;
 use orcapack_actors::sandbox::SweepScope;
 use orcapack_trainer::collective::exchange::Exchange;
-use orcapack_trainer::ranks::{Ranks, RanksSetup};
+use orcapack_trainer::ranks::home::Home;
+use orcapack_trainer::ranks::thread::Local;
+use orcapack_trainer::ranks::{GroupSettings, Ranks, RanksSetup};
 use serde::Serialize;
 use serde_json::Map;
 
@@ -106,20 +108,21 @@ async fn start(
         None => (0, None),
     };
     let stops = Stops::listen(config.eval.timeouts.drain)?;
-    let ranks = ranks(plan, checkpoint).await?;
+    let ranks = Arc::new(ranks(plan, checkpoint).await?);
     let engines = Engines::default();
-    let deliveries = Deliveries(deliveries(plan, &engines)?);
     let trajectories = dir.folder(TRAJECTORIES)?;
     let engine = Engine {
         config: &config.eval,
         team: Some(plan.team.clone()),
         engines: &engines,
         site,
+        weights: Some(config.policy.base.clone()),
         run_id: dir.id().to_owned(),
         ledger: dir.ledger(),
         folders: Some(Folders { trajectories: trajectories.clone(), logs: dir.logs() }),
     };
     let (rollouts, resumed) = TrainRollouts::start(engine, plan.rollouts()).await?;
+    let deliveries = Deliveries(deliveries(plan, &engines, &rollouts)?);
     let metrics = MetricsFile::open(&dir.metrics(), steps).map_err(io)?;
     let history = History::read(&dir.metrics()).map_err(io)?;
     let parts = Parts {
@@ -143,22 +146,46 @@ async fn start(
     Ok(Training::new(parts, steps, resumed))
 }
 
+/// All of them in this process.
 async fn ranks(
     plan: &Arc<TrainPlan>,
     checkpoint: Option<(u64, PathBuf)>,
 ) -> Result<Ranks, Failure> {
-    todo!()
+    let settings = plan.settings();
+    let config = &plan.config.ranks;
+    let making = plan.clone();
+    let home: Arc<dyn Home> = Arc::new(Local {
+        make: Arc::new(move || {
+            let from = checkpoint.as_ref().map(|(steps, dir)| (*steps, dir.as_path()));
+            making.learner(from).map_err(|defects| defects.to_string())
+        }),
+        policy: Arc::new(plan.policy.clone()),
+        settings: settings.clone(),
+        collectives: Arc::new(Exchange::new(config.step_timeout)),
+        threads: plan.config.train.learning.threads,
+        pins: true,
+        node: String::new(),
+    });
+    let setup = RanksSetup {
+        homes: (0..config.count).map(|_| home.clone()).collect(),
+        settings,
+        group: GroupSettings { step_timeout: config.step_timeout, ..GroupSettings::default() },
+    };
+    Ranks::start(setup).await.map_err(|error| Failure::new(Exit::TrainingStopped, error.to_string()))
 }
 
 /// To whom the policy's weights go.
-fn deliveries(plan: &TrainPlan, engines: &Engines) -> Result<Vec<Box<dyn Delivery>>, Failure> {
-    let Some(model) = plan.config.orchestrator() else { return Ok(Vec::new()) };
-    match model.kind {
-        EndpointKind::Embedded => {
+fn deliveries(
+    plan: &TrainPlan,
+    engines: &Engines,
+    rollouts: &TrainRollouts,
+) -> Result<Vec<Box<dyn Delivery>>, Failure> {
+    match rollouts.weights() {
+        Some(broadcast) => Ok(vec![Box::new(broadcast)]),
+        None => {
             let shelf = engines.of_run("").shelf(&plan.config.policy.base);
             Ok(vec![Box::new(Embedded::new(shelf))])
         }
-        _ => todo!(),
     }
 }
 

@@ -1,9 +1,11 @@
 //! What is worth seeing of a loss.
 
+use bincode::{Decode, Encode};
+
 use crate::loss::{LossInputs, LossSettings};
 
 /// Sums over targets, which those of several batches add up to.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Encode, Decode)]
 pub struct LossMetrics {
     pub tokens: u64,
     clipped: u64,

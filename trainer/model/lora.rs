@@ -195,6 +195,15 @@ impl Lora {
         Ok(of_adapters)
     }
 
+    /// Indices in [`Lora::named`] of what the gradients of `weights`, indices in
+    /// [`Parameters::named`], become.
+    pub(crate) fn trained_of(&self, weights: &[usize]) -> Vec<usize> {
+        let found = weights.iter().filter_map(|weight| {
+            self.adapters.binary_search_by_key(weight, |adapter| adapter.weight).ok()
+        });
+        found.flat_map(|at| [2 * at, 2 * at + 1]).collect()
+    }
+
     fn scale(&self) -> f64 {
         self.settings.alpha / self.settings.rank as f64
     }

@@ -94,6 +94,20 @@ impl<W> Parameters<W> {
     }
 }
 
+impl<W> Parameters<W> {
+    /// Indices in [`Parameters::named`] of the weights in each group of a backward pass, in the
+    /// order in which the groups come.
+    pub(crate) fn groups(&self) -> Vec<Vec<usize>> {
+        let norm = 1 + LAYER_WEIGHTS * self.layers.len();
+        let head = [norm].into_iter().chain(self.head.as_ref().map(|_| norm + 1)).collect();
+        let layers = (0..self.layers.len()).rev().map(|layer| {
+            let first = 1 + LAYER_WEIGHTS * layer;
+            (first..first + LAYER_WEIGHTS).collect()
+        });
+        [head].into_iter().chain(layers).chain([vec![0]]).collect()
+    }
+}
+
 impl Parameters<Vec<usize>> {
     pub fn shapes(config: &ModelConfig) -> Self {
         let Ok(shapes) = Self::build(config, |_, shape| Ok::<_, Infallible>(shape.to_vec()));

@@ -67,6 +67,9 @@ pub enum StepError {
     /// Nothing has been applied.
     #[error("{name} is not finite: {value}")]
     NotFinite { name: String, value: f64 },
+    /// It is not wanted any more.
+    #[error("stopped")]
+    Stopped,
     #[error("{0} has no gradient")]
     MissingGradient(String),
     #[error(transparent)]

@@ -196,6 +196,7 @@ fn groups_come_from_the_head_to_the_embedding_and_cover_all_weights_once() {
         let parameters = parameters(&config(tied));
         let batch = batch(vec![vec![6]], 29);
         let (mut names, mut seen) = (Vec::new(), Vec::new());
+        let mut groups = Vec::new();
         forward_backward(
             &parameters,
             &batch,
@@ -211,12 +212,14 @@ fn groups_come_from_the_head_to_the_embedding_and_cover_all_weights_once() {
                     seen.push(*index);
                 }
                 names.push(group.name);
+                groups.push(group.gradients.iter().map(|(index, _)| *index).collect::<Vec<_>>());
             },
         )
         .unwrap();
         let expected =
             ["lm_head", "model.layers.2", "model.layers.1", "model.layers.0", "model.embed_tokens"];
         assert_eq!(names, expected);
+        assert_eq!(groups, parameters.groups());
         seen.sort_unstable();
         assert_eq!(seen, (0..parameters.named().len()).collect::<Vec<_>>());
     }

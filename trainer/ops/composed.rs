@@ -3,7 +3,7 @@
 //! Candle has fast forms of some of these (`rms_norm`, `rope`, `softmax_last_dim`) that have no
 //! gradient, and it does not say so: what is before them just gets none.
 
-use candle_core::{D, DType, Device, Result, Tensor};
+use candle_core::{CpuStorage, D, DType, Device, Result, Storage, Tensor};
 
 use crate::model::config::ModelConfig;
 use crate::ops::rotary::RotaryTable;
@@ -138,4 +138,16 @@ pub fn token_logprobs(logits: &Tensor, ids: &Tensor) -> Result<(Tensor, Tensor, 
 /// `x` as it is in a file of weights: f32 on the host.
 pub fn to_host(x: &Tensor) -> Result<Vec<f32>> {
     x.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
+}
+
+/// The same without a copy where it lies on the host as f32, contiguous.
+pub fn with_host<T>(x: &Tensor, with: impl FnOnce(&[f32]) -> T) -> Result<T> {
+    let (storage, layout) = x.storage_and_layout();
+    if let (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) =
+        (&*storage, layout.contiguous_offsets())
+    {
+        return Ok(with(&values[start..end]));
+    }
+    drop(storage);
+    Ok(with(&to_host(x)?))
 }

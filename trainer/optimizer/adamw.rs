@@ -13,7 +13,7 @@ use crate::ops::composed::to_host;
 
 /// Elements of a task.
 const BLOCK: usize = 1 << 14;
-const STEP: &str = "step";
+pub(crate) const STEP: &str = "step";
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamWSettings {
@@ -37,19 +37,35 @@ impl Default for AdamWSettings {
 /// [`AdamW::step`] applies gradients. [`AdamW::state`] and [`AdamW::restore`] take the state to a
 /// checkpoint and back: steps after that are the same bit for bit.
 pub struct AdamW {
-    settings: AdamWSettings,
+    pub(super) settings: AdamWSettings,
     /// Steps done.
-    step: u64,
-    weights: Vec<WeightState>,
+    pub(super) step: u64,
+    pub(super) weights: Vec<WeightState>,
 }
 
-struct WeightState {
-    name: String,
-    decays: bool,
+pub(super) struct WeightState {
+    pub name: String,
+    pub decays: bool,
     /// Of the gradient and of its square, each with the weight's elements.
-    m: Vec<f32>,
-    v: Vec<f32>,
-    master: Option<Tensor>,
+    pub m: Vec<f32>,
+    pub v: Vec<f32>,
+    pub master: Option<Tensor>,
+}
+
+impl WeightState {
+    /// Moves `var`, which this is the state of.
+    fn update(&mut self, var: &Var, gradient: &[f32], rates: Rates) -> Result<()> {
+        let rates = rates.of(self.decays);
+        let moments = Mutex::new((&mut self.m[..], &mut self.v[..]));
+        let update = Update { rates, gradient, moments };
+        match &self.master {
+            None => var.inplace_op1(&update),
+            Some(master) => {
+                master.inplace_op1(&update)?;
+                var.set(&master.to_dtype(var.dtype())?.to_device(var.device())?)
+            }
+        }
+    }
 }
 
 impl AdamW {
@@ -91,17 +107,26 @@ impl AdamW {
         let rates = Rates::new(self.settings, self.step, lr);
         let named = named.iter().zip(gradients);
         for (state, ((_, var), gradient)) in self.weights.iter_mut().zip(named) {
-            let gradient = to_host(gradient)?;
-            let decay = if state.decays { rates.decay } else { 1.0 };
-            let moments = Mutex::new((&mut state.m[..], &mut state.v[..]));
-            let update = Update { rates: Rates { decay, ..rates }, gradient: &gradient, moments };
-            match &state.master {
-                None => var.inplace_op1(&update)?,
-                Some(master) => {
-                    master.inplace_op1(&update)?;
-                    var.set(&master.to_dtype(var.dtype())?.to_device(var.device())?)?;
-                }
-            }
+            state.update(var, &to_host(gradient)?, rates)?;
+        }
+        Ok(())
+    }
+
+    /// The same by gradients on the host, each with its weight's elements.
+    ///
+    /// # Errors
+    /// A gradient of another size; the device's.
+    pub fn step_host(
+        &mut self,
+        named: &[(String, &Var)],
+        gradients: &[&[f32]],
+        lr: f64,
+    ) -> Result<()> {
+        self.step += 1;
+        let rates = Rates::new(self.settings, self.step, lr);
+        let named = named.iter().zip(gradients);
+        for (state, ((_, var), gradient)) in self.weights.iter_mut().zip(named) {
+            state.update(var, gradient, rates)?;
         }
         Ok(())
     }
@@ -173,7 +198,7 @@ impl AdamW {
 
 /// Of one step, as f32, after the bias correction.
 #[derive(Clone, Copy, Debug)]
-struct Rates {
+pub(super) struct Rates {
     beta1: f32,
     beta2: f32,
     /// `lr / (1 - beta1^t)`.
@@ -187,7 +212,7 @@ struct Rates {
 
 impl Rates {
     #[expect(clippy::cast_possible_truncation, reason = "the weights are f32")]
-    fn new(settings: AdamWSettings, step: u64, lr: f64) -> Self {
+    pub fn new(settings: AdamWSettings, step: u64, lr: f64) -> Self {
         let AdamWSettings { beta1, beta2, eps, weight_decay } = settings;
         let corrected = |beta: f64| 1.0 - beta.powf(step as f64);
         Self {
@@ -198,6 +223,11 @@ impl Rates {
             eps: eps as f32,
             decay: (1.0 - lr * weight_decay) as f32,
         }
+    }
+
+    /// Of a weight that decays, or does not.
+    pub fn of(self, decays: bool) -> Self {
+        if decays { self } else { Self { decay: 1.0, ..self } }
     }
 }
 
@@ -227,11 +257,16 @@ impl InplaceOp1 for Update<'_> {
         if [self.gradient.len(), m.len()] != [weights.len(); 2] {
             candle_core::bail!("a weight of another shape than its gradient")
         }
-        let moments = m.par_chunks_mut(BLOCK).zip(v.par_chunks_mut(BLOCK));
-        let values = weights.par_chunks_mut(BLOCK).zip(self.gradient.par_chunks(BLOCK));
-        values.zip(moments).for_each(|((w, g), (m, v))| update(w, g, m, v, self.rates));
+        update_all(weights, self.gradient, m, v, self.rates);
         Ok(())
     }
+}
+
+/// On all threads; the same bits wherever the elements are cut.
+pub(super) fn update_all(w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], rates: Rates) {
+    let moments = m.par_chunks_mut(BLOCK).zip(v.par_chunks_mut(BLOCK));
+    let values = w.par_chunks_mut(BLOCK).zip(g.par_chunks(BLOCK));
+    values.zip(moments).for_each(|((w, g), (m, v))| update(w, g, m, v, rates));
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma"))]

@@ -2,3 +2,6 @@
 
 pub mod adamw;
 pub mod schedule;
+mod sharded;
+
+pub(crate) use sharded::Proposal;
