@@ -191,6 +191,9 @@ impl Receiver {
             let _ = self.listen(flow, call).await;
         }
         flow.deaf();
+        if flow.cause().is_none() {
+            return;
+        }
         tokio::select! {
             () = flow.is_mute() => {}
             // Who cannot write to this rank may not read either, and has to be told.
