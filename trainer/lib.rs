@@ -38,6 +38,5 @@ pub mod snapshot;
 pub mod learner;
 pub mod sft;
 
-pub mod collective;
 pub mod policy_step;
 pub mod ranks;

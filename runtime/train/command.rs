@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use orcapack_actors::model::settings::EndpointKind;
 use orcapack_actors::sandbox::SweepScope;
 use orcapack_trainer::collective::exchange::Exchange;
 use orcapack_trainer::ranks::home::Home;

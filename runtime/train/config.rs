@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use orcapack_actors::model::settings::{EndpointKind, PolicySettings};
 use orcapack_tasks::toml_section::Section;
-use orcapack_trainer::collective::Wire;
+use orcapack_trainer::collective::ring::Wire;
 use orcapack_trainer::loss::aggregate::Aggregate;
 use orcapack_trainer::loss::{LossKind, LossSettings};
 use serde::{Serialize, Serializer};

@@ -39,8 +39,8 @@ pub fn render(about: &About, history: &History) -> Result<String, ReportError> {
     environment.add_filter("fixed", |number: f64, places: usize| format!("{number:.places$}"));
     // The name's ending turns escaping on; the curves are our own and marked as safe there.
     environment.add_template("train.html", include_str!("report.html"))?;
-    let charts = charts(history).iter().map(|(title, curves)| {
-        let svg = curves::draw(curves)?;
+    let charts = charts(history).into_iter().map(|(title, curves)| {
+        let svg = curves::draw(&curves)?;
         Ok(Chart { title, svg })
     });
     let view = View {
