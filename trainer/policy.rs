@@ -62,7 +62,7 @@ impl Policy {
         if let Some(end) =
             renderer.ok().map(|renderer| renderer.end_id()).filter(|end| !ids.contains(end))
         {
-            let word = self.tokenizer.decode(&[end], false);
+            let word = self.tokenizer.decode(&[end], true);
             let expected = format!(
                 "{end} among them, `{word}`, which ends an assistant's turn in the template"
             );

@@ -1,9 +1,9 @@
 //! A policy's weights at one moment of its training, on the host, to be handed on: to engines that
 //! sample, to a directory, over a wire.
 //!
-//! On a wire a snapshot is its numbers alone, in one stream: names and shapes follow from the model,
-//! whose configuration both ends have. Its digest is of names, shapes and numbers, so that weights
-//! of another model are told apart like damaged ones.
+//! On a wire a snapshot is its numbers alone, in one stream: names and shapes follow from the
+//! model, whose configuration both ends have. Its digest is of names, shapes and numbers, so that
+//! weights of another model are told apart like damaged ones.
 
 use std::fmt;
 use std::path::Path;

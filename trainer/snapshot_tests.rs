@@ -116,7 +116,7 @@ proptest! {
         let snapshot = snapshot(1, 9);
         let mut bytes = stream(&snapshot);
         let at = at.index(bytes.len());
-        bytes[at] ^= 1 << bit;
+        bytes[at] ^= 1_u8 << bit;
         let error = read([bytes].into_iter(), snapshot.digest()).unwrap_err();
         prop_assert!(error.contains("with the digest"), "{}", error);
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Snapshot ── Deliveries ── Embedded      engines of this process, through their shelves
-//!                        ├─ Broadcast     engines on the nodes of a cluster, over their sessions
+//!                        ├─ Broadcast     engines on the nodes of a cluster
 //!                        └─ Servers       vLLM and SGLang, from a directory
 //! ```
 //! A delivery is over when every target that is there has the weights: they are brought to all side

@@ -1,8 +1,8 @@
 //! A node's side of the delivery: the remote actor `weights`.
 //!
 //! It puts what comes whole on the [shelf](Shelf) of the run's engine. The shelf is kept while the
-//! coordinator is linked, before the run has an engine here; after that the engine keeps it, so that
-//! one that breaks while nobody can be reached starts again with the newest there were.
+//! coordinator is linked, before the run has an engine here; after that the engine keeps it, so
+//! that one that breaks while nobody can be reached starts again with the newest there were.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

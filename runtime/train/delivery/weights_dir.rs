@@ -1,4 +1,4 @@
-//! The directories that servers read weights from: `weights/step_N`, each there whole or not at all.
+//! The directories that servers read weights from: `weights/step_N`, each whole or not there.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
