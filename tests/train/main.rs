@@ -1,5 +1,7 @@
 //! A policy that learns from the rollouts of its own agents.
 
+mod learning;
+mod policy;
 mod rollouts;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "of what all scenarios share, these need the task alone")]
