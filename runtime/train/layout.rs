@@ -77,7 +77,8 @@ impl Layout {
     /// another.
     fn visits(&self) -> impl Iterator<Item = u32> {
         let (tasks, seed) = (self.tasks as usize, self.seed);
-        (0..).flat_map(move |epoch| random::permutation(tasks, random::bits(seed, epoch)))
+        (0..)
+            .flat_map(move |epoch| random::permutation(tasks, random::bits(seed, epoch)))
             .map(|task| task as u32)
     }
 }

@@ -52,7 +52,8 @@ impl TrainPlan {
         let cluster = cluster.map(|file| ClusterConfig::load(file, host)).transpose()?;
         let slots = cluster.as_ref().map(|cluster| cluster.slots() as usize);
         let Loaded { config, team } = layers::load(args, host, slots)?;
-        let set = at_least_one(tasks_command::load(&config.eval.run.dataset, &config.eval.select)?)?;
+        let set =
+            at_least_one(tasks_command::load(&config.eval.run.dataset, &config.eval.select)?)?;
         let held_out = match &config.evaluation.dataset {
             Some(dataset) => {
                 Some(at_least_one(tasks_command::load(dataset, &SelectConfig::default())?)?)
@@ -239,7 +240,8 @@ fn are_apart(set: &DataSet, held_out: &DataSet) -> Result<(), Defects> {
     let both = held_out.tasks.iter().filter_map(|task| Some((task, trained.get(&task.digest)?)));
     let defects = both.map(|(task, trained)| {
         let found = format!("{}, which is trained on ({})", task.name, trained.source.display());
-        Defect::new(&task.source, "a task that is not trained on", found).at_key("evaluation.dataset")
+        Defect::new(&task.source, "a task that is not trained on", found)
+            .at_key("evaluation.dataset")
     });
     Defects(defects.collect()).into_result(())
 }
@@ -270,11 +272,13 @@ fn layout(
     };
     let evaluations = layout.evaluations().len() as u64;
     let held_out = u64::from(layout.held_out_tasks) * u64::from(layout.held_out_attempts);
-    let rollouts = groups.saturating_mul(layout.group_size.into())
+    let rollouts = groups
+        .saturating_mul(layout.group_size.into())
         .saturating_add(evaluations.saturating_mul(held_out));
     if rollouts > ROLLOUTS_MAX {
         let expected = format!("a plan of at most {ROLLOUTS_MAX} rollouts");
-        let defect = Defect::new(std::path::Path::new("configuration"), expected, rollouts.to_string());
+        let defect =
+            Defect::new(std::path::Path::new("configuration"), expected, rollouts.to_string());
         return Err(Defects::from(defect.at_key("train.steps")).into());
     }
     Ok(layout)
