@@ -38,7 +38,9 @@ fn a_run_is_the_same_each_time_and_leaves_a_policy_and_a_report() {
     let folder = folder.path();
     learnt.run_file(folder, "");
     for name in ["one", "two"] {
-        ended(orcapack(folder, &["train", "-c", "run.toml", "--name", name, "-q"]).output().unwrap());
+        ended(
+            orcapack(folder, &["train", "-c", "run.toml", "--name", name, "-q"]).output().unwrap(),
+        );
     }
     assert_eq!(weights(folder, "one", 6), weights(folder, "two", 6));
     assert_ne!(weights(folder, "one", 2), weights(folder, "one", 6));
@@ -74,7 +76,9 @@ fn ac5_a_run_that_is_killed_again_and_again_ends_with_the_same_batches_and_weigh
     let (learnt, folder) = (Learnt::get(), tempfile::tempdir().unwrap());
     let folder = folder.path();
     learnt.run_file(folder, "");
-    ended(orcapack(folder, &["train", "-c", "run.toml", "--name", "whole", "-q"]).output().unwrap());
+    ended(
+        orcapack(folder, &["train", "-c", "run.toml", "--name", "whole", "-q"]).output().unwrap(),
+    );
     let mut begin = vec!["train", "-c", "run.toml", "--name", "killed", "-v"];
     // Each life is killed when it says what another one says first.
     for word in ["step 0/", "an attempt", "step 1/", "step 3/", "goes on behind", "step 4/"] {

@@ -36,9 +36,8 @@ impl Learnt {
         let program = Path::new(env!("CARGO_BIN_EXE_orcapack"));
         let built = fs::metadata(program).unwrap().modified().unwrap();
         let folder = root.join("whole");
-        let is_whole = fs::metadata(&folder)
-            .and_then(|made| made.modified())
-            .is_ok_and(|made| made > built);
+        let is_whole =
+            fs::metadata(&folder).and_then(|made| made.modified()).is_ok_and(|made| made > built);
         if !is_whole {
             let staged = root.join("staged");
             for old in [&staged, &folder] {
