@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use orcapack_actors::model::ModelError;
 use orcapack_actors::sandbox::SweepScope;
 use orcapack_cluster::mesh::Mesh;
 use orcapack_trainer::collective::exchange::Exchange;
+use orcapack_trainer::model::weights_write::WeightsFormat;
 use orcapack_trainer::ranks::home::Home;
 use orcapack_trainer::ranks::thread::Local;
 use orcapack_trainer::ranks::{GroupSettings, Ranks, RanksSetup};
@@ -28,6 +30,8 @@ use crate::summary::Share;
 use crate::train::batch;
 use crate::train::checkpoints::Checkpoints;
 use crate::train::delivery::embedded::Embedded;
+use crate::train::delivery::server::WeightServer;
+use crate::train::delivery::servers::{Servers, ServersConfig};
 use crate::train::delivery::{Deliveries, Delivery};
 use crate::train::metrics::{Evaluated, History};
 use crate::train::plan::TrainPlan;
@@ -131,7 +135,7 @@ async fn start(
             return Err(failure);
         }
     };
-    let deliveries = Deliveries(deliveries(plan, &engines, &rollouts)?);
+    let deliveries = Deliveries(deliveries(plan, &engines, &rollouts, dir)?);
     let metrics = MetricsFile::open(&dir.metrics(), steps).map_err(io)?;
     let history = History::read(&dir.metrics()).map_err(io)?;
     let parts = Parts {
@@ -219,20 +223,36 @@ fn there(
     Ok(homes.collect())
 }
 
-/// To whom the policy's weights go.
+/// To whom the policy's weights go: the engine of this process, those of all nodes, or the servers
+/// that sample.
 fn deliveries(
     plan: &TrainPlan,
     engines: &Engines,
     rollouts: &TrainRollouts,
+    dir: &RunDir,
 ) -> Result<Vec<Box<dyn Delivery>>, Failure> {
-    match rollouts.weights() {
-        Some(broadcast) => Ok(vec![Box::new(broadcast)]),
-        None => {
-            let shelf = engines.of_run("").shelf(&plan.config.policy.base);
-            Ok(vec![Box::new(Embedded::new(shelf))])
+    let unfit = |error: ModelError| Failure::bad_input(error.to_string());
+    let server = WeightServer::new(plan.orchestrator(), WEIGHTS_LIMIT, WEIGHTS_TRIES);
+    let way: Box<dyn Delivery> = match (server.map_err(unfit)?, rollouts.weights()) {
+        (Some(server), _) => {
+            let folder = dir.folder(WEIGHTS)?;
+            let (policy, format) = (plan.policy.clone(), WeightsFormat::default());
+            Box::new(Servers::new(ServersConfig { folder, policy, format }, vec![server]))
         }
-    }
+        (None, Some(broadcast)) => Box::new(broadcast),
+        (None, None) => {
+            let shelf = engines.of_run("").shelf(&plan.config.policy.base);
+            Box::new(Embedded::new(shelf))
+        }
+    };
+    Ok(vec![way])
 }
+
+/// In the run's directory: what servers read.
+const WEIGHTS: &str = "weights";
+/// A server has read weights in this time, or never.
+const WEIGHTS_LIMIT: Duration = Duration::from_secs(600);
+const WEIGHTS_TRIES: u32 = 5;
 
 /// What is told at the end.
 #[derive(Serialize)]

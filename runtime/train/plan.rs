@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use orcapack_actors::agent::Solver;
+use orcapack_actors::model::settings::EndpointSettings;
 use orcapack_cluster::address::NodeId;
 use orcapack_tasks::dataset::DataSet;
 use orcapack_tasks::{Defect, Defects, Digest, Task};
@@ -81,6 +82,14 @@ impl TrainPlan {
             max_off_policy_steps: self.config.train.max_off_policy_steps,
             groups,
         }
+    }
+
+    /// Who samples.
+    pub fn orchestrator(&self) -> &EndpointSettings {
+        let name = &self.team.roles.orchestrator;
+        let mut endpoints = self.team.endpoints.iter();
+        // Each role's is among them: a plan of a team is made of them.
+        endpoints.find(|it| it.name == *name).unwrap_or(&self.team.endpoints[0])
     }
 
     /// By rollout id. A group is one visit to a task.
