@@ -67,8 +67,8 @@ impl Gathering {
     pub fn new(heads: impl IntoIterator<Item = TensorHead>) -> Result<Self, String> {
         let mut all = 0_usize;
         let sized = heads.into_iter().map(|head| {
-            let dims = head.dims.iter().map(|dim| usize::try_from(*dim).ok());
-            let len = dims.fold(Some(1_usize), |len, dim| len?.checked_mul(dim?));
+            let mut dims = head.dims.iter().map(|dim| usize::try_from(*dim).ok());
+            let len = dims.try_fold(1_usize, |len, dim| len.checked_mul(dim?));
             all = len.and_then(|len| all.checked_add(len)).unwrap_or(usize::MAX);
             (head, len.unwrap_or(usize::MAX))
         });

@@ -425,7 +425,10 @@ impl Group {
                 self.go_on_if_aborted(now);
             }
             Phase::Committed { .. } => self.end_if_applied(),
-            Phase::Aborting { .. } => self.go_on_if_aborted(now),
+            Phase::Aborting { .. } => {
+                self.tell_too(&format!("rank {} is down: {why}", rank.0));
+                self.go_on_if_aborted(now);
+            }
             _ => {}
         }
     }

@@ -30,12 +30,21 @@ impl Group {
             Cause::Step(why) if step.is_none() => *step = Some(GroupError::Step { rank, why }),
             Cause::Collective(error) => {
                 if let Some(blamed) = self.blamed(&error) {
+                    self.tell_too(&why);
                     self.put_out(now, blamed, &why);
                 }
             }
             _ => {}
         }
         self.go_on_if_aborted(now);
+    }
+
+    /// One more reason of an abort. The first to be heard is not always the one that explains it.
+    pub(super) fn tell_too(&mut self, why: &str) {
+        let told = self.wanted.as_mut().and_then(|wanted| wanted.aborts.last_mut());
+        if let Some(told) = told.filter(|told| !told.contains(why)) {
+            *told = format!("{told}; {why}");
+        }
     }
 
     /// The member that has to leave for it: it damages what it sends, or was waited for while it

@@ -157,8 +157,8 @@ impl Reading {
                 Ok(said) => say(said),
                 Err(message) => {
                     answering = match answering.take() {
-                        Some(answering) => self.go_on(answering, message).await?,
-                        None => self.answer(message).await?,
+                        Some(answering) => self.go_on(answering, *message).await?,
+                        None => self.answer(*message).await?,
                     };
                 }
             }

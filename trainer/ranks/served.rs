@@ -155,7 +155,6 @@ impl Serving {
         Ok(())
     }
 
-    #[expect(clippy::unnecessary_wraps, reason = "what `end` gives where it waits")]
     fn wait(&mut self, coming: Coming) -> Result<(), String> {
         self.coming = Some(coming);
         Ok(())

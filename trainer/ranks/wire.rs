@@ -213,8 +213,8 @@ impl From<Said> for FromRank {
 }
 
 impl FromRank {
-    /// What of it is for the leader.
-    pub(super) fn said(self) -> Result<Said, Self> {
+    /// What of it is for the leader; the rest is an answer, or a piece of one.
+    pub(super) fn said(self) -> Result<Said, Box<Self>> {
         Ok(match self {
             Self::Came { steps, digest } => Said::Came { steps, digest },
             Self::Formed { epoch } => Said::Formed { epoch },
@@ -228,7 +228,7 @@ impl FromRank {
             Self::Aborted { epoch, cause } => Said::Aborted { epoch, cause: cause.into() },
             Self::CaughtUp { steps, digest } => Said::CaughtUp { steps, digest },
             Self::Down(why) => Said::Down(why),
-            other => return Err(other),
+            other => return Err(Box::new(other)),
         })
     }
 }
