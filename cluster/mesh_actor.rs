@@ -107,14 +107,8 @@ pub(crate) struct Live {
     pub ended: Arc<OnceLock<LinkError>>,
 }
 
-type Arguments = (
-    MeshConfig,
-    Arc<dyn Transport>,
-    Kinds,
-    Arc<Board>,
-    Arc<Gradients>,
-    mpsc::Sender<MeshEvent>,
-);
+type Arguments =
+    (MeshConfig, Arc<dyn Transport>, Kinds, Arc<Board>, Arc<Gradients>, mpsc::Sender<MeshEvent>);
 
 impl Actor for MeshActor {
     type Msg = MeshMessage;

@@ -17,3 +17,4 @@ mod program;
 mod random;
 mod schedule;
 mod stall;
+mod train;
