@@ -32,7 +32,11 @@ impl RunKind {
     }
 
     /// Of a command whose rollouts a team does: what their rewards depend on.
-    pub fn of_team(command: &str, config: &EvalConfig, tasks_digest: &orcapack_tasks::Digest) -> Self {
+    pub fn of_team(
+        command: &str,
+        config: &EvalConfig,
+        tasks_digest: &orcapack_tasks::Digest,
+    ) -> Self {
         let mut kind = Self::of_eval(config, tasks_digest);
         kind.put("command", command);
         kind

@@ -52,7 +52,8 @@ pub fn run(args: &SftArgs, host: &Host) -> Result<Exit, Failure> {
     if args.run.dry_run {
         return plan.print(args.output.json);
     }
-    let threads = rayon::ThreadPoolBuilder::new().num_threads(plan.config.train.learning.threads).build();
+    let threads =
+        rayon::ThreadPoolBuilder::new().num_threads(plan.config.train.learning.threads).build();
     let threads = threads.map_err(|error| Failure::internal(format!("threads: {error}")))?;
     let kind = plan.kind();
     let toml = plan.config.to_toml().map_err(|error| Failure::internal(error.to_string()))?;

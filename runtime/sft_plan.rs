@@ -74,7 +74,8 @@ impl SftPlan {
             (None, Some(new)) => (new_policy(new, &data.all)?, Weights::Random { seed: new.seed }),
             (None, None) => return Err(Failure::internal("a configuration without a policy")),
         };
-        let tokens_max = config.train.learning.sample_tokens_max.min(policy.config.max_position_embeddings);
+        let tokens_max =
+            config.train.learning.sample_tokens_max.min(policy.config.max_position_embeddings);
         let (demonstrations, left_out) = (data.all.len(), data.left_out);
         let mut found = Found { demonstrations, left_out, ..Found::default() };
         let (mut samples, mut held_out) = (Vec::new(), Vec::new());

@@ -32,13 +32,13 @@ use crate::train::delivery::{Deliveries, Delivery};
 use crate::train::metrics::{Evaluated, History};
 use crate::train::plan::TrainPlan;
 use crate::train::progress::{Progress, held_out};
-use crate::train::report::{self, About};
+use crate::train::quick_start;
 use crate::train::remote::home::{LoadState, Nodal};
 use crate::train::remote::{self, Berth};
+use crate::train::report::{self, About};
 use crate::train::rollouts::TrainRollouts;
 use crate::train::training::{Parts, Trained, Training};
 use crate::train::trajectories::Trajectories;
-use crate::train::quick_start;
 use crate::{output, sandboxes, telemetry};
 
 /// Reads and checks everything, then trains; nothing is created before all of the input is known to
@@ -284,11 +284,8 @@ fn text(
     report: &Path,
     history: &History,
 ) -> String {
-    let mut text = format!(
-        "{} in {}\n",
-        output::plural(steps as usize, "step"),
-        output::duration(elapsed)
-    );
+    let mut text =
+        format!("{} in {}\n", output::plural(steps as usize, "step"), output::duration(elapsed));
     for it in &history.evaluations {
         text += &format!("after step {:>4}: {}\n", it.step, held_out(it));
     }

@@ -162,9 +162,8 @@ impl TrainConfig {
 
     /// `base` with everything over it that the document says.
     pub(crate) fn of(root: &Section<'_>, base: Self) -> Self {
-        let every = |section: &Section<'_>, base| {
-            section.u64_or("every_steps", base, 1..=1_000_000_000)
-        };
+        let every =
+            |section: &Section<'_>, base| section.u64_or("every_steps", base, 1..=1_000_000_000);
         let (evaluation, checkpoints) = (root.section("evaluation"), root.section("checkpoints"));
         let policy = PolicyConfig::read(&root.section("policy"), base.policy);
         let mut eval = base.eval;

@@ -42,12 +42,8 @@ impl Curve {
 
 const SIZE: (u32, u32) = (560, 280);
 /// Told apart by most eyes (Okabe and Ito).
-const COLOURS: [RGBColor; 4] = [
-    RGBColor(0, 114, 178),
-    RGBColor(213, 94, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-];
+const COLOURS: [RGBColor; 4] =
+    [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115), RGBColor(204, 121, 167)];
 
 /// All of them over one another.
 ///
@@ -77,15 +73,17 @@ fn paint(svg: &mut String, curves: &[Curve]) -> Result<(), Box<dyn std::error::E
     chart.configure_mesh().light_line_style(WHITE).x_labels(8).y_labels(6).draw()?;
     for (curve, colour) in curves.iter().zip(COLOURS.iter().cycle()) {
         let style = colour.stroke_width(2);
-        chart.draw_series(LineSeries::new(curve.finite(), style))?.label(curve.name).legend(
-            move |(x, y)| PathElement::new([(x, y), (x + 16, y)], style),
-        );
+        chart
+            .draw_series(LineSeries::new(curve.finite(), style))?
+            .label(curve.name)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], style));
         let marks = curve.intervals.iter().map(|&(step, low, value, high)| {
             ErrorBar::new_vertical(step, low, value, high, colour.filled(), 8)
         });
         chart.draw_series(marks)?;
         if curve.points.len() == 1 {
-            chart.draw_series(curve.finite().map(|point| Circle::new(point, 3, colour.filled())))?;
+            chart
+                .draw_series(curve.finite().map(|point| Circle::new(point, 3, colour.filled())))?;
         }
     }
     if curves.len() > 1 {
@@ -102,8 +100,8 @@ fn paint(svg: &mut String, curves: &[Curve]) -> Result<(), Box<dyn std::error::E
 
 /// What holds all of them, with some air above; never empty.
 fn range(values: impl Iterator<Item = f64>) -> std::ops::Range<f64> {
-    let (low, high) =
-        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), it| (low.min(it), high.max(it)));
+    let (low, high) = values
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), it| (low.min(it), high.max(it)));
     if !low.is_finite() {
         return 0.0..1.0;
     }

@@ -57,7 +57,8 @@ impl TrainPlan {
         let slots = cluster.as_ref().map(|cluster| cluster.slots() as usize);
         let Loaded { config, team } = layers::load(args, host, slots)?;
         let rank_nodes = rank_nodes(&config.ranks.nodes, cluster.as_ref())?;
-        let set = at_least_one(tasks_command::load(&config.eval.run.dataset, &config.eval.select)?)?;
+        let set =
+            at_least_one(tasks_command::load(&config.eval.run.dataset, &config.eval.select)?)?;
         let held_out = match &config.evaluation.dataset {
             Some(dataset) => {
                 Some(at_least_one(tasks_command::load(dataset, &SelectConfig::default())?)?)
@@ -240,7 +241,8 @@ fn are_apart(set: &DataSet, held_out: &DataSet) -> Result<(), Defects> {
     let both = held_out.tasks.iter().filter_map(|task| Some((task, trained.get(&task.digest)?)));
     let defects = both.map(|(task, trained)| {
         let found = format!("{}, which is trained on ({})", task.name, trained.source.display());
-        Defect::new(&task.source, "a task that is not trained on", found).at_key("evaluation.dataset")
+        Defect::new(&task.source, "a task that is not trained on", found)
+            .at_key("evaluation.dataset")
     });
     Defects(defects.collect()).into_result(())
 }
@@ -271,7 +273,8 @@ fn layout(
     };
     let evaluations = layout.evaluations().len() as u64;
     let held_out = u64::from(layout.held_out_tasks) * u64::from(layout.held_out_attempts);
-    let rollouts = groups.saturating_mul(layout.group_size.into())
+    let rollouts = groups
+        .saturating_mul(layout.group_size.into())
         .saturating_add(evaluations.saturating_mul(held_out));
     if rollouts > ROLLOUTS_MAX {
         let expected = format!("a plan of at most {ROLLOUTS_MAX} rollouts");

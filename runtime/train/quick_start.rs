@@ -160,7 +160,12 @@ impl Parts {
         let mut arguments = part.arguments.clone();
         if let Some(run) = part.run {
             let runs_dir = self.folder.to_string_lossy().into_owned();
-            arguments.extend(["--name".to_owned(), run.to_owned(), "--runs-dir".to_owned(), runs_dir]);
+            arguments.extend([
+                "--name".to_owned(),
+                run.to_owned(),
+                "--runs-dir".to_owned(),
+                runs_dir,
+            ]);
             // Of its own kind only: what is there otherwise was made by other settings.
             let is_begun = self.folder.join(run).is_dir();
             arguments.extend(is_begun.then(|| "--clean".to_owned()));
@@ -170,7 +175,9 @@ impl Parts {
         let ended = self.spawn(&arguments, Stdio::null())?;
         match ended.code() {
             Some(0) => Ok(None),
-            Some(code) if code == i32::from(Exit::Interrupted.code()) => Ok(Some(Exit::Interrupted)),
+            Some(code) if code == i32::from(Exit::Interrupted.code()) => {
+                Ok(Some(Exit::Interrupted))
+            }
             _ => {
                 let message = format!("`orcapack {}` has failed", arguments[0]);
                 Err(Failure::new(Exit::of_code(ended.code()), message))
@@ -180,7 +187,8 @@ impl Parts {
 
     fn train(&self, args: &TrainArgs) -> Result<Exit, Failure> {
         let config = self.folder.join("train.toml");
-        let quoted = |path: PathBuf| toml::Value::from(path.to_string_lossy().into_owned()).to_string();
+        let quoted =
+            |path: PathBuf| toml::Value::from(path.to_string_lossy().into_owned()).to_string();
         let text = TRAIN
             .replace("@TRAIN@", &quoted(self.folder.join("train")))
             .replace("@HELD_OUT@", &quoted(self.folder.join("held-out")))
@@ -230,7 +238,6 @@ impl Parts {
         child.args(arguments).stdout(stdout).status().map_err(io)
     }
 }
-
 
 fn io(error: std::io::Error) -> Failure {
     Failure::internal(error.to_string())

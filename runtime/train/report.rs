@@ -90,7 +90,8 @@ fn charts(history: &History) -> Vec<(&'static str, Vec<Curve>)> {
         Curve::line(name, steps.iter().map(|it| (it.step as f64, value(it))).collect())
     };
     let learnt = |name, value: fn(&Learnt) -> f64| {
-        let points = steps.iter().filter_map(|it| Some((it.step as f64, value(it.learnt.as_ref()?))));
+        let points =
+            steps.iter().filter_map(|it| Some((it.step as f64, value(it.learnt.as_ref()?))));
         Curve::line(name, points.collect())
     };
     let held_out = history.evaluations.iter().filter_map(|it| {
@@ -119,10 +120,7 @@ fn charts(history: &History) -> Vec<(&'static str, Vec<Curve>)> {
         ("Share of tokens clipped", vec![learnt("clipped", |it| it.clip_fraction)]),
         (
             "Staleness, versions",
-            vec![
-                of("mean", |it| it.staleness_mean),
-                of("most", |it| it.staleness_max as f64),
-            ],
+            vec![of("mean", |it| it.staleness_mean), of("most", |it| it.staleness_max as f64)],
         ),
         (
             "Seconds of a step",
@@ -151,8 +149,10 @@ mod tests {
             ..Stepped::of(number, &figures, Dropped::default())
         };
         let evaluated = |step| Evaluated { step, held_out: Share::wilson(3 + step, 10), lost: 0 };
-        let history =
-            History { steps: (1..=4).map(step).collect(), evaluations: vec![evaluated(0), evaluated(4)] };
+        let history = History {
+            steps: (1..=4).map(step).collect(),
+            evaluations: vec![evaluated(0), evaluated(4)],
+        };
         let about = About {
             name: "<script>alert(1)</script>".to_owned(),
             plan: "2 steps".to_owned(),

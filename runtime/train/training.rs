@@ -105,14 +105,21 @@ impl Training {
         let first = parts.layout.first_training();
         let group_size = parts.layout.group_size;
         let group = |rollout: &u32| rollout.checked_sub(first).map(|at| at / group_size);
-        let consumed: BTreeSet<u32> =
-            batches.range(..=steps).flat_map(|(_, rollouts)| rollouts.iter().filter_map(group)).collect();
-        let written: BTreeMap<u64, Vec<u32>> = batches.into_iter().filter(|(step, _)| *step > steps).collect();
+        let consumed: BTreeSet<u32> = batches
+            .range(..=steps)
+            .flat_map(|(_, rollouts)| rollouts.iter().filter_map(group))
+            .collect();
+        let written: BTreeMap<u64, Vec<u32>> =
+            batches.into_iter().filter(|(step, _)| *step > steps).collect();
         // In order of their numbers groups were admitted; none of a later one can have ended.
         let known = ended.iter().filter_map(|ended| group(&ended.rollout)).max();
         let next = known.map_or(0, |newest| newest + 1);
         let pacer = Pacer::resume(parts.pace, steps, next, &consumed);
-        let trained = Trained { steps, checkpoint: parts.checkpoints.newest().map(|(_, dir)| dir.to_owned()), ..Trained::default() };
+        let trained = Trained {
+            steps,
+            checkpoint: parts.checkpoints.newest().map(|(_, dir)| dir.to_owned()),
+            ..Trained::default()
+        };
         Self {
             parts,
             pacer,
@@ -380,7 +387,8 @@ impl Training {
             self.news().await?;
         }
         self.pacer.hold(false);
-        let rewards: Vec<f64> = self.rewards.range(block.clone()).filter_map(|(_, it)| *it).collect();
+        let rewards: Vec<f64> =
+            self.rewards.range(block.clone()).filter_map(|(_, it)| *it).collect();
         let passed = rewards.iter().filter(|it| orcapack_tasks::grading::is_pass(**it)).count();
         let held_out = Share::wilson(passed as u64, rewards.len() as u64);
         let lost = (block.len() - rewards.len()) as u64;
@@ -412,7 +420,8 @@ impl Training {
         let told = Stepped {
             samples: report.map_or(0, |report| report.samples as u64),
             learnt: report.map(|report| Learnt::of(report, learning_rate)),
-            tokens_per_sec: report.map_or(0.0, |report| report.tokens as f64 / seconds.train.max(1e-9)),
+            tokens_per_sec: report
+                .map_or(0.0, |report| report.tokens as f64 / seconds.train.max(1e-9)),
             rollouts_per_min: figures.rollouts as f64 * 60.0 / elapsed,
             seconds,
             ..Stepped::of(step, figures, self.pacer.dropped())

@@ -17,16 +17,12 @@ pub(super) const FAMILY: Family = Family {
 
 /// Of what is there. What is not among these names is free for solutions.
 const FILE: Parameter = Parameter {
-    values: &[
-        "log", "map", "key", "pen", "cup", "box", "car", "bus", "hat", "jar", "net", "pin",
-    ],
+    values: &["log", "map", "key", "pen", "cup", "box", "car", "bus", "hat", "jar", "net", "pin"],
 };
 
 /// Of what is to be made: other names, so that which is which is seen without counting.
 const TARGET: Parameter = Parameter {
-    values: &[
-        "out", "raw", "far", "odd", "low", "big", "tan", "dry", "hot", "wet", "dim", "icy",
-    ],
+    values: &["out", "raw", "far", "odd", "low", "big", "tan", "dry", "hot", "wet", "dim", "icy"],
 };
 
 /// None is a part of another.

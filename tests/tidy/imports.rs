@@ -6,7 +6,7 @@ use crate::{none, of_crate, read, rust};
 
 /// A pure core is told the time and answers with what is to be done, so that its tests need no
 /// clock, no file and no actor system. The actor around it does the rest.
-const PURE: [&str; 84] = [
+const PURE: [&str; 93] = [
     "actors/breaker.rs",
     "actors/docker_container.rs",
     "actors/model/backoff.rs",
@@ -86,6 +86,15 @@ const PURE: [&str; 84] = [
     "trainer/loss/sft.rs",
     "trainer/optimizer/schedule.rs",
     "trainer/random.rs",
+    "trainer/ranks/buckets.rs",
+    "trainer/ranks/bulk.rs",
+    "trainer/ranks/digest.rs",
+    "trainer/ranks/group.rs",
+    "trainer/ranks/group_abort.rs",
+    "trainer/ranks/group_events.rs",
+    "trainer/ranks/restarts.rs",
+    "trainer/ranks/shards.rs",
+    "trainer/ranks/wire.rs",
     "trainer/samples/batch.rs",
     "trainer/samples/from_trajectory.rs",
     "trainer/samples/packing.rs",
@@ -178,6 +187,7 @@ fn the_outside_world_has_one_door_each() {
         "runtime/recorder.rs",
         "runtime/run.rs",
         "runtime/run_host.rs",
+        "trainer/ranks/",
     ];
     let issuers =
         ["cluster/authority", "cluster/identity_names.rs", "cluster/join", "cluster/renewal.rs"];

@@ -1,7 +1,9 @@
 //! A policy that learns from the rollouts of its own agents.
 
-#[path = "../support/policy.rs"]
+mod learning;
 mod policy;
+#[path = "../support/policy.rs"]
+mod random_policy;
 mod ranks_there;
 mod rings;
 mod rollouts;

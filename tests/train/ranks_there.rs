@@ -19,7 +19,7 @@ use orcapack_trainer::ranks::{GroupSettings, Ranks, RanksSetup, RestartSettings,
 use orcapack_trainer::samples::from_trajectory::{Sample, TrainedToken};
 use tempfile::TempDir;
 
-use crate::policy;
+use crate::random_policy;
 use crate::rings::{Nodes, id};
 
 /// A run that trains a small policy.
@@ -34,7 +34,7 @@ impl Lab {
         let dir = tempfile::tempdir().unwrap();
         let base = dir.path().join("policy");
         std::fs::create_dir(&base).unwrap();
-        policy::write(&base, 1);
+        random_policy::write(&base, 1);
         let mut config = TrainConfig::defaults(2, dir.path().join("cache"));
         config.policy.base.clone_from(&base);
         config.eval.run.dataset = dir.path().join("tasks");
@@ -191,7 +191,7 @@ async fn a_node_with_another_policy_is_told_of_before_the_first_step() {
     let other = Lab::new();
     std::fs::remove_dir_all(&other.config.policy.base).unwrap();
     std::fs::create_dir(&other.config.policy.base).unwrap();
-    policy::write(&other.config.policy.base, 2);
+    random_policy::write(&other.config.policy.base, 2);
     homes.extend(other.there(&nodes, (1, &[1]), None));
     let settings = learner::settings(&lab.config, 1.0);
     let setup = RanksSetup { homes, settings, group: GroupSettings::default() };

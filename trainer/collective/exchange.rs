@@ -10,9 +10,7 @@ use tokio::time::timeout;
 
 use crate::collective::memory::{MemoryRank, MemorySettings, group};
 use crate::collective::solo::Solo;
-use crate::collective::{
-    Abort, Collective, CollectiveError, Collectives, Formed, Member, Place,
-};
+use crate::collective::{Abort, Collective, CollectiveError, Collectives, Formed, Member, Place};
 
 /// Collectives in memory. Clones are the same exchange.
 #[derive(Clone)]
@@ -52,9 +50,8 @@ impl Exchange {
     /// As for [`Collectives::form`].
     pub async fn meet(&self, place: &Place, first_rank: usize) -> Met {
         let Place { epoch, rank, ref members } = *place;
-        let mismatch = |what: String| {
-            Err(CollectiveError::Mismatch { rank: first_rank + rank, what })
-        };
+        let mismatch =
+            |what: String| Err(CollectiveError::Mismatch { rank: first_rank + rank, what });
         if rank >= members.len() {
             return mismatch(format!("rank {rank} of {}", members.len()));
         }

@@ -20,12 +20,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::collective::{CollectiveError, RankId};
+use crate::collective::RankId;
 pub use crate::ranks::group_events::{Cause, Done, Effect, Event, GroupError, GroupSettings};
 use crate::ranks::restarts::Restarts;
 
 #[derive(Clone, Debug, PartialEq)]
-enum Standing {
+pub(super) enum Standing {
     /// Its life begins.
     Starting,
     /// It is there, and no member.
@@ -43,7 +43,7 @@ enum Standing {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum Phase {
+pub(super) enum Phase {
     Starting,
     Idle,
     CatchingUp {
@@ -74,38 +74,35 @@ enum Phase {
 
 /// A step that was asked for.
 #[derive(Clone, Debug)]
-struct Wanted {
-    step: u64,
-    aborts: Vec<String>,
+pub(super) struct Wanted {
+    pub step: u64,
+    pub aborts: Vec<String>,
     /// Aborts in a row without the loss of a rank.
-    fruitless: u32,
+    pub fruitless: u32,
 }
 
 /// Time is since any fixed moment, and does not go back.
 #[derive(Debug)]
 pub struct Group {
-    settings: GroupSettings,
-    shards_optimizer: bool,
-    ranks: BTreeMap<RankId, (Standing, Restarts)>,
-    phase: Phase,
-    epoch: u64,
+    pub(super) settings: GroupSettings,
+    pub(super) shards_optimizer: bool,
+    pub(super) ranks: BTreeMap<RankId, (Standing, Restarts)>,
+    pub(super) phase: Phase,
+    pub(super) epoch: u64,
     /// Who was a member when the epoch began, by place.
-    ring: Vec<RankId>,
+    pub(super) ring: Vec<RankId>,
     /// Who only waits for its peers, in this try of the step.
-    computed: BTreeSet<RankId>,
+    pub(super) computed: BTreeSet<RankId>,
     /// Whether the ring of this epoch stands, and all of it are members.
-    is_formed: bool,
-    done: u64,
-    digest: Option<u64>,
-    wanted: Option<Wanted>,
-    shard_lost: Option<GroupError>,
+    pub(super) is_formed: bool,
+    pub(super) done: u64,
+    pub(super) digest: Option<u64>,
+    pub(super) wanted: Option<Wanted>,
+    pub(super) shard_lost: Option<GroupError>,
     /// Why ranks were lost, the last few.
-    losses: Vec<String>,
-    effects: Vec<Effect>,
+    pub(super) losses: Vec<String>,
+    pub(super) effects: Vec<Effect>,
 }
-
-/// Losses that are told where no rank is left.
-const LOSSES_TOLD: usize = 8;
 
 impl Group {
     /// Of ranks 0 to `count`, which are to be started.
@@ -287,7 +284,7 @@ impl Group {
         if self.is_formed { self.begin(now) } else { self.form(now) }
     }
 
-    fn form(&mut self, now: Duration) {
+    pub(super) fn form(&mut self, now: Duration) {
         let members = self.members();
         if members.is_empty() {
             return self.no_rank_left();
@@ -336,7 +333,7 @@ impl Group {
         self.phase = Phase::Committed { until, digests: BTreeMap::new() };
     }
 
-    fn end_if_applied(&mut self) {
+    pub(super) fn end_if_applied(&mut self) {
         let members = self.members();
         let Phase::Committed { digests, .. } = &self.phase else { return };
         let digests: BTreeMap<RankId, u64> =
@@ -431,121 +428,6 @@ impl Group {
             Phase::Aborting { .. } => self.go_on_if_aborted(now),
             _ => {}
         }
-    }
-
-    fn aborted(&mut self, now: Duration, rank: RankId, cause: Cause) {
-        let why = match &cause {
-            Cause::Told => format!("rank {} has stopped", rank.0),
-            Cause::Collective(error) => format!("rank {}: {error}", rank.0),
-            Cause::Step(why) => format!("rank {}: {why}", rank.0),
-        };
-        // It was told to commit.
-        if matches!(self.phase, Phase::Committed { .. }) {
-            self.put_out(now, rank, &why);
-            return self.end_if_applied();
-        }
-        if matches!(self.phase, Phase::Forming { .. } | Phase::Computing { .. }) {
-            self.abort(now, why.clone());
-        }
-        let Phase::Aborting { missing, step, .. } = &mut self.phase else { return };
-        missing.remove(&rank);
-        match cause {
-            Cause::Step(why) if step.is_none() => *step = Some(GroupError::Step { rank, why }),
-            Cause::Collective(error) => {
-                if let Some(blamed) = self.blamed(&error) {
-                    self.put_out(now, blamed, &why);
-                }
-            }
-            _ => {}
-        }
-        self.go_on_if_aborted(now);
-    }
-
-    /// The member that has to leave for it: it damages what it sends, or was waited for while it
-    /// computed. A connection that was lost may be anyone's fault: who is dead is told otherwise.
-    fn blamed(&self, error: &CollectiveError) -> Option<RankId> {
-        let place = match error {
-            CollectiveError::Corrupt { rank, .. } | CollectiveError::TimedOut { rank, .. } => *rank,
-            _ => return None,
-        };
-        let is_corrupt = matches!(error, CollectiveError::Corrupt { .. });
-        let blamed = self.ring.get(place).copied()?;
-        let is_late = !self.computed.contains(&blamed);
-        let is_member = self.members().contains(&blamed);
-        (is_member && (is_corrupt || is_late)).then_some(blamed)
-    }
-
-    /// Every member is to let go what it is at.
-    fn abort(&mut self, now: Duration, why: String) {
-        let members = self.members();
-        self.is_formed = false;
-        if let Some(wanted) = &mut self.wanted {
-            wanted.aborts.push(why.clone());
-        }
-        let missing = members.iter().copied().collect();
-        self.effects.push(Effect::Abort { epoch: self.epoch, members, reason: why });
-        let until = now + self.settings.abort_timeout;
-        self.phase = Phase::Aborting { until, missing, step: None };
-    }
-
-    fn go_on_if_aborted(&mut self, now: Duration) {
-        let Phase::Aborting { missing, step, .. } = &self.phase else { return };
-        let members = self.members();
-        if members.iter().any(|member| missing.contains(member)) {
-            return;
-        }
-        if members.is_empty() {
-            return self.no_rank_left();
-        }
-        if let Some(error) = self.shard_lost.take().or(step.clone()) {
-            return self.fail(error);
-        }
-        let Some(wanted) = &mut self.wanted else { return self.phase = Phase::Idle };
-        let has_lost = members.len() < self.ring.len();
-        wanted.fruitless = if has_lost { 0 } else { wanted.fruitless + 1 };
-        if wanted.fruitless > self.settings.aborts_max {
-            let (step, why) = (wanted.step, wanted.aborts.clone());
-            return self.fail(GroupError::Aborts { step, why });
-        }
-        self.form(now);
-    }
-
-    /// Ends the life of a rank that is at fault.
-    fn put_out(&mut self, now: Duration, rank: RankId, why: &str) {
-        self.effects.push(Effect::Kill { rank, why: why.to_owned() });
-        self.lose(now, rank, why);
-    }
-
-    /// The life of a rank has ended. Gives whether it was a member.
-    fn lose(&mut self, now: Duration, rank: RankId, why: &str) -> bool {
-        let Some((standing, restarts)) = self.ranks.get_mut(&rank) else { return false };
-        let was_member = *standing == Standing::Member;
-        *standing = match restarts.next(now, &self.settings.restarts) {
-            Some(until) => Standing::Waiting { until },
-            None => Standing::Gone,
-        };
-        self.losses.push(format!("rank {}: {why}", rank.0));
-        let old = self.losses.len().saturating_sub(LOSSES_TOLD);
-        self.losses.drain(..old);
-        if was_member {
-            self.is_formed = false;
-            if self.shards_optimizer {
-                let why = why.to_owned();
-                self.shard_lost.get_or_insert(GroupError::ShardLost { rank, why });
-            }
-        }
-        was_member
-    }
-
-    fn no_rank_left(&mut self) {
-        let why = self.losses.clone();
-        self.fail(GroupError::NoRankLeft { why });
-    }
-
-    fn fail(&mut self, error: GroupError) {
-        self.wanted = None;
-        self.phase = if error.is_end() { Phase::Over(error.clone()) } else { Phase::Idle };
-        self.effects.push(Effect::Failed(error));
     }
 }
 

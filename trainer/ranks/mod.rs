@@ -20,7 +20,10 @@ mod faults_tests;
 #[cfg(test)]
 mod fixture_tests;
 pub mod group;
+mod group_abort;
 mod group_events;
+#[cfg(test)]
+mod group_world_tests;
 pub mod home;
 mod leader;
 mod pin;

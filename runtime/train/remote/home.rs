@@ -115,11 +115,7 @@ fn once_loaded(say: Say) -> Say {
 }
 
 /// Both ways, until the leader lets go of the rank or that ends, which is told with its reason.
-async fn carry(
-    mut port: Port,
-    mut orders: mpsc::Receiver<ToRank>,
-    said: mpsc::Sender<FromRank>,
-) {
+async fn carry(mut port: Port, mut orders: mpsc::Receiver<ToRank>, said: mpsc::Sender<FromRank>) {
     let (sender, class) = (port.sender(), Class::Data);
     let write = async {
         while let Some(message) = orders.recv().await {

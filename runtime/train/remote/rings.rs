@@ -111,8 +111,7 @@ impl Rings {
         };
         let (to_next, from_previous) = tokio::try_join!(reached, taken)?;
         let neighbours = Neighbours::over(to_next, from_previous);
-        let settings =
-            RingSettings { wire: self.wire, ..RingSettings::new(epoch, self.patience) };
+        let settings = RingSettings { wire: self.wire, ..RingSettings::new(epoch, self.patience) };
         Ok(Ring::new(mine, nodes.len(), neighbours, settings, Handle::current()))
     }
 
