@@ -55,11 +55,13 @@ fn ranks_and_rollouts_on_nodes_train_the_policy_that_one_machine_trains() {
         let log = lab.node(node).log();
         assert!(read(log).contains("a rank begins to live here"), "{}", tail(log));
     }
-    // A resumed run gives its checkpoint to the ranks, which do not have it.
-    end(train(&lab, "there", "4", &[&ON_NODES[..], &["--resume"]].concat()));
-    end(train(&lab, "here", "4", &["--resume"]));
-    let [here, there] = ["here", "there"].map(|name| fs::read(checkpoint(&lab, name, 4)).unwrap());
-    assert!(here == there, "other weights after a resume");
+    // One that is killed gives its checkpoint to new ranks, which do not have it.
+    let killed = train(&lab, "killed", "3", &ON_NODES);
+    let log = killed.log().to_owned();
+    until_in(PATIENCE, "a checkpoint", &log, || checkpoint(&lab, "killed", 1).exists());
+    killed.kill();
+    end(train(&lab, "killed", "3", &[&ON_NODES[..], &["--resume"]].concat()));
+    assert!(here.1 == fs::read(checkpoint(&lab, "killed", 3)).unwrap(), "other weights");
 }
 
 #[test]
@@ -75,6 +77,7 @@ fn a_run_goes_on_when_a_node_with_a_rank_is_killed() {
     assert!(checkpoint(&lab, "run", 6).exists());
     let history = History::read(&lab.path("runs/run/metrics.jsonl")).unwrap();
     assert_eq!(history.steps.len(), 6);
-    let alone = history.steps.iter().filter_map(|step| step.learnt.as_ref());
-    assert!(alone.last().is_some(), "there was something to learn");
+    let learnt: Vec<u64> =
+        history.steps.iter().filter_map(|step| Some(step.learnt.as_ref()?.world_size)).collect();
+    assert_eq!((learnt.first(), learnt.last()), (Some(&2), Some(&1)));
 }
