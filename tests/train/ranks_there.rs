@@ -85,7 +85,6 @@ impl Lab {
         let homes = remote::deal(count, &on).into_iter().map(|node| {
             Arc::new(Nodal {
                 mesh: nodes.coordinator.clone(),
-                name: node.to_string(),
                 node,
                 berth: berth.clone(),
                 config: self.policy.config.clone(),
@@ -180,6 +179,12 @@ async fn a_rank_is_lost_with_its_node_and_comes_back_with_it() {
     }
     let snapshot = ranks.snapshot().await.unwrap();
     assert_eq!(snapshot.version, number);
+    // Whoever is left saves what all have.
+    nodes.crash(1);
+    let saved = lab.dir.path().join("saved");
+    ranks.save(saved.clone()).await.unwrap();
+    assert!(saved.join("optimizer.safetensors").exists());
+    assert_eq!(step(&ranks, number + 1).await.world_size, 1);
     ranks.stop().await;
 }
 
