@@ -215,10 +215,9 @@ fn there(
     });
     let dealt = remote::deal(plan.config.ranks.count, &plan.rank_nodes).into_iter();
     let homes = dealt.map(|node| {
-        let (mesh, name, berth, state) =
-            (mesh.clone(), node.to_string(), berth.clone(), state.clone());
+        let (mesh, berth, state) = (mesh.clone(), berth.clone(), state.clone());
         let config = plan.policy.config.clone();
-        Arc::new(Nodal { mesh, node, name, berth, config, state }) as Arc<dyn Home>
+        Arc::new(Nodal { mesh, node, berth, config, state }) as Arc<dyn Home>
     });
     Ok(homes.collect())
 }

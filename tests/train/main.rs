@@ -2,6 +2,10 @@
 
 mod learning;
 mod policy;
+#[path = "../support/policy.rs"]
+mod random_policy;
+mod ranks_there;
+mod rings;
 mod rollouts;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "of what all scenarios share, these need the task alone")]

@@ -37,8 +37,6 @@ pub type LoadState = Arc<dyn Fn() -> Result<LearnerState, String> + Send + Sync>
 pub struct Nodal {
     pub mesh: Mesh,
     pub node: NodeId,
-    /// The node's name.
-    pub name: String,
     /// Of any rank.
     pub berth: Berth,
     /// Of the policy.
@@ -85,7 +83,7 @@ impl Nodal {
                 SpawnError::TooLong { .. } | SpawnError::TooMany => false,
             };
             if !may_come || Instant::now() >= until {
-                return Err(format!("{}: {error}", self.name));
+                return Err(format!("{}: {error}", self.node));
             }
             sleep(RETRY_AFTER).await;
         }
@@ -98,7 +96,7 @@ impl Home for Nodal {
     }
 
     fn node(&self) -> &str {
-        &self.name
+        self.node.as_str()
     }
 }
 

@@ -40,8 +40,8 @@ pub struct Berth {
     pub temperature: f32,
 }
 
-/// Sections of a run's configuration that its ranks need.
-const SECTIONS: [&str; 4] = ["policy", "train", "loss", "ranks"];
+/// Sections of a configuration that ranks need. Without tasks, it is none.
+const SECTIONS: [&str; 5] = ["run", "policy", "train", "loss", "ranks"];
 
 /// Of a configuration, what a node needs to make a rank's learner.
 ///
