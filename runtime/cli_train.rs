@@ -12,7 +12,8 @@ use crate::exit::Exit;
 #[derive(Args, Clone, Debug, Default)]
 pub struct TrainArgs {
     /// Tasks to train on: a folder of tasks, with or without a manifest, or an Orca CSV file
-    #[arg(short, long, value_name = "PATH", value_hint = ValueHint::AnyPath, help_heading = "Tasks")]
+    #[arg(short, long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    #[arg(help_heading = "Tasks")]
     pub dataset: Option<PathBuf>,
     /// Tasks to measure with, before, under way and after
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath, help_heading = "Tasks")]

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 /// | 6 | some tasks quarantined (`tasks check`) |
 /// | 7 | a node of the cluster does not answer, or does not trust us |
 /// | 8 | this node was fenced: a newer process has its identity |
-/// | 9 | training stopped: a value was not finite, no rank was left, or the samplers got no weights |
+/// | 9 | training stopped: a value not finite, no rank left, or samplers without weights |
 /// | 130 | interrupted, and drained: `--resume` runs what is missing |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -70,8 +70,7 @@ impl Exit {
             Self::Unreachable => "a node of the cluster does not answer, or does not trust us",
             Self::Fenced => "this node was fenced: a newer process has its identity",
             Self::TrainingStopped => {
-                "training stopped: a value was not finite, no rank was left, or the samplers got \
-                 no weights"
+                "training stopped: a value not finite, no rank left, or samplers without weights"
             }
             Self::Interrupted => "interrupted, and drained: `--resume` runs what is missing",
         }
