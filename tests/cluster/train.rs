@@ -41,6 +41,14 @@ fn checkpoint(lab: &Lab, name: &str, step: u64) -> PathBuf {
 #[test]
 fn ranks_and_rollouts_on_nodes_train_the_policy_that_one_machine_trains() {
     let Some(mut lab) = lab() else { return };
+    let unknown = ["--cluster", "cluster.toml", "--set", "ranks.nodes=[\"n3\"]"];
+    for wrong in [&unknown[..], &ON_NODES[2..]] {
+        let refused = train(&lab, "refused", "3", wrong);
+        let log = refused.log().to_owned();
+        assert_eq!(refused.end(PATIENCE), 2, "{}", tail(&log));
+        assert!(read(&log).contains("ranks.nodes"), "{}", tail(&log));
+        assert!(!lab.path("runs/refused").exists());
+    }
     end(train(&lab, "here", "3", &[]));
     lab.start_all(&["n1", "n2"]);
     end(train(&lab, "there", "3", &ON_NODES));
