@@ -41,6 +41,14 @@ fn checkpoint(lab: &Lab, name: &str, step: u64) -> PathBuf {
 #[test]
 fn ranks_and_rollouts_on_nodes_train_the_policy_that_one_machine_trains() {
     let Some(mut lab) = lab() else { return };
+    let unknown = ["--cluster", "cluster.toml", "--set", "ranks.nodes=[\"n3\"]"];
+    for wrong in [&unknown[..], &ON_NODES[2..]] {
+        let refused = train(&lab, "refused", "3", wrong);
+        let log = refused.log().to_owned();
+        assert_eq!(refused.end(PATIENCE), 2, "{}", tail(&log));
+        assert!(read(&log).contains("ranks.nodes"), "{}", tail(&log));
+        assert!(!lab.path("runs/refused").exists());
+    }
     end(train(&lab, "here", "3", &[]));
     lab.start_all(&["n1", "n2"]);
     end(train(&lab, "there", "3", &ON_NODES));
@@ -68,16 +76,20 @@ fn ranks_and_rollouts_on_nodes_train_the_policy_that_one_machine_trains() {
 fn a_run_goes_on_when_a_node_with_a_rank_is_killed() {
     let Some(mut lab) = lab() else { return };
     lab.start_all(&["n1", "n2"]);
-    let mut run = train(&lab, "run", "6", &ON_NODES);
+    let mut run = train(&lab, "run", "12", &ON_NODES);
     let log = run.log().to_owned();
-    until_in(PATIENCE, "a checkpoint", &log, || checkpoint(&lab, "run", 1).exists());
+    let metrics = lab.path("runs/run/metrics.jsonl");
+    let worlds = || -> Vec<u64> {
+        let history = History::read(&metrics).unwrap_or_default();
+        let learnt = history.steps.iter().filter_map(|step| step.learnt.as_ref());
+        learnt.map(|learnt| learnt.world_size).collect()
+    };
+    until_in(PATIENCE, "a step", &log, || worlds().contains(&2) || run.ended().is_some());
     assert_eq!(run.ended(), None, "{}", tail(&log));
     lab.kill("n2");
     end(run);
-    assert!(checkpoint(&lab, "run", 6).exists());
-    let history = History::read(&lab.path("runs/run/metrics.jsonl")).unwrap();
-    assert_eq!(history.steps.len(), 6);
-    let learnt: Vec<u64> =
-        history.steps.iter().filter_map(|step| Some(step.learnt.as_ref()?.world_size)).collect();
-    assert_eq!((learnt.first(), learnt.last()), (Some(&2), Some(&1)));
+    assert!(checkpoint(&lab, "run", 12).exists());
+    assert_eq!(History::read(&metrics).unwrap().steps.len(), 12);
+    let worlds = worlds();
+    assert_eq!((worlds.first(), worlds.last()), (Some(&2), Some(&1)), "{worlds:?}");
 }

@@ -37,6 +37,7 @@ impl Lab {
         random_policy::write(&base, 1);
         let mut config = TrainConfig::defaults(2, dir.path().join("cache"));
         config.policy.base.clone_from(&base);
+        config.eval.run.name = "r".to_owned();
         config.eval.run.dataset = dir.path().join("tasks");
         config.train.learning.micro_batch_tokens = 64;
         config.train.learning.sample_tokens_max = 64;
@@ -148,6 +149,7 @@ async fn ranks_on_nodes_make_the_same_steps_as_ranks_here() {
         assert_eq!(found.digest, expected.digest);
         resumed.stop().await;
     }
+    nodes.stop().await;
     let left = std::fs::read_dir(lab.cache()).unwrap();
     assert_eq!(left.count(), 0, "of checkpoints on their way");
 }

@@ -67,6 +67,13 @@ impl Nodes {
         &self.nodes[usize::from(place) - 1]
     }
 
+    /// All that ran on nodes has ended when this resolves.
+    pub async fn stop(self) {
+        for node in self.nodes {
+            node.mesh.stop().await;
+        }
+    }
+
     /// Without a word.
     pub fn crash(&self, place: u8) {
         self.network.crash(at(place));

@@ -22,6 +22,7 @@ fn ranks_are_dealt_to_nodes_in_turn_and_those_of_one_stand_beside_each_other() {
 fn what_a_rank_learns_with_is_the_same_on_its_node() {
     let defaults = || TrainConfig::defaults(4, PathBuf::from("/cache"));
     let mut config = defaults();
+    config.eval.run.name = "r".to_owned();
     config.eval.run.dataset = PathBuf::from("/tasks");
     config.policy.base = PathBuf::from("/policies/p");
     config.train.learning.lr = 3.3e-5;
