@@ -191,7 +191,7 @@ fn the_outside_world_has_one_door_each() {
     ];
     let issuers =
         ["cluster/authority", "cluster/identity_names.rs", "cluster/join", "cluster/renewal.rs"];
-    let templates = ["runtime/report", "runtime/cluster_", "trainer/text/"];
+    let templates = ["runtime/report", "runtime/train/report", "runtime/cluster_", "trainer/text/"];
     let doors = [
         ("bollard::", &["actors/docker"][..], "another engine, or client, is one file's matter"),
         (
