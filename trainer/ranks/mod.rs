@@ -99,7 +99,8 @@ impl Ranks {
         Ok(ranks)
     }
 
-    /// Makes one step: when it resolves, every rank of the last epoch has applied it.
+    /// Makes one step: when it resolves, every rank of the last epoch has applied it. Where the
+    /// future is dropped, the step is made all the same.
     ///
     /// # Errors
     /// A step that was not made: nothing of it is applied.
