@@ -2,7 +2,7 @@
 
 use rustls::pki_types::CertificateDer;
 
-use crate::address::{NodeId, PeerIdentity};
+use crate::address::{NodeId, PeerIdentity, Role};
 use crate::credentials::Credentials;
 use crate::link::{LinkError, Purpose};
 
@@ -23,12 +23,14 @@ pub(crate) fn admit(
     match (purpose, chain) {
         // A certificate gives no rights here: who has one renews it over its control connection.
         (Purpose::Join, _) => Ok((purpose, None)),
-        (Purpose::Control | Purpose::Data | Purpose::Call, Some(chain)) if !chain.is_empty() => {
-            Ok((purpose, Some(credentials.peer_of(chain)?)))
+        (_, Some(chain)) if !chain.is_empty() => {
+            let peer = credentials.peer_of(chain)?;
+            if purpose == Purpose::Gradients && peer.role == Role::Operator {
+                return Err(LinkError::Untrusted(format!("gradients of an {}", peer.role)));
+            }
+            Ok((purpose, Some(peer)))
         }
-        (Purpose::Control | Purpose::Data | Purpose::Call, _) => {
-            Err(LinkError::Untrusted("it has no certificate".to_owned()))
-        }
+        (_, _) => Err(LinkError::Untrusted("it has no certificate".to_owned())),
     }
 }
 

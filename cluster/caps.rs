@@ -23,6 +23,12 @@ pub const CONTROL_WINDOW_BYTES: u32 = 20 << 20;
 /// A guest has one stream, and little to say.
 pub const GUEST_STREAMS_MAX: u32 = 1;
 pub const GUEST_WINDOW_BYTES: u32 = 128 << 10;
+/// Of a connection for gradients: one stream for each ring that is formed or not quite gone.
+pub const GRADIENT_STREAMS_MAX: u32 = 32;
+/// Some segments of a ring are on their way while one is added up.
+pub const GRADIENT_STREAM_WINDOW_BYTES: u32 = 2 << 20;
+/// Streams for gradients that were opened here and wait to be taken.
+pub const GRADIENT_STREAMS_WAITING_MAX: usize = 64;
 /// What has been written and the peer has not acknowledged, on one connection.
 pub const SEND_WINDOW_BYTES: u64 = 16 << 20;
 pub const CONTROL_SEND_WINDOW_BYTES: u64 = 4 << 20;
@@ -80,4 +86,6 @@ pub const INITIAL_ROUND_TRIP: Duration = Duration::from_millis(20);
 
 // A connection goes on while all of its streams but one are stalled.
 const _: () = assert!(CONNECTION_WINDOW_BYTES > STREAMS_MAX * STREAM_WINDOW_BYTES);
+const _: () =
+    assert!(CONNECTION_WINDOW_BYTES > GRADIENT_STREAMS_MAX * GRADIENT_STREAM_WINDOW_BYTES);
 const _: () = assert!(CONTROL_WINDOW_BYTES > STREAMS_MAX * CONTROL_STREAM_WINDOW_BYTES);

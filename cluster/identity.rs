@@ -254,9 +254,10 @@ impl State {
         let list = revocations.as_ref().map(|list| &list.der);
         let material = Material { revocations: list, ..material };
         let client = |purpose| tls::client_config(&material, purpose);
-        let [control, data, call, join] = Purpose::ALL.map(client);
+        let [control, data, call, join, gradients] = Purpose::ALL.map(client);
         let (server, own) = (tls::server_config(&material, strangers)?, material.own.clone());
-        Ok(Self { certificate, own, server, clients: [control?, data?, call?, join?], revocations })
+        let clients = [control?, data?, call?, join?, gradients?];
+        Ok(Self { certificate, own, server, clients, revocations })
     }
 }
 
@@ -267,12 +268,13 @@ impl Credentials for Identity {
 
     fn client_config(&self, purpose: Purpose) -> Arc<ClientConfig> {
         let state = self.state();
-        let [control, data, call, join] = &state.clients;
+        let [control, data, call, join, gradients] = &state.clients;
         match purpose {
             Purpose::Control => control.clone(),
             Purpose::Data => data.clone(),
             Purpose::Call => call.clone(),
             Purpose::Join => join.clone(),
+            Purpose::Gradients => gradients.clone(),
         }
     }
 

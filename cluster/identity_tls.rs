@@ -69,7 +69,9 @@ pub(crate) fn server_config(
         .with_client_cert_verifier(client_verifier(material, strangers)?)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(material.own.clone())));
     let purposes = match strangers {
-        Strangers::Refused => &[Purpose::Control, Purpose::Data, Purpose::Call][..],
+        Strangers::Refused => {
+            &[Purpose::Control, Purpose::Data, Purpose::Call, Purpose::Gradients][..]
+        }
         Strangers::MayJoin => &Purpose::ALL,
     };
     Ok(Arc::new(without_resumption(config, purposes)))

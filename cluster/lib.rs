@@ -64,6 +64,7 @@ pub mod tcp;
 mod tcp_head;
 mod tcp_link;
 
+pub mod gradients;
 pub mod lease;
 pub mod mesh;
 mod mesh_actor;

@@ -26,11 +26,14 @@ pub enum Purpose {
     Call,
     /// A stranger with a token that asks for a certificate.
     Join,
+    /// Sums between ranks: nothing but them, so that they are in nobody's way.
+    Gradients,
 }
 
 impl Purpose {
-    pub const COUNT: usize = 4;
-    pub const ALL: [Self; Self::COUNT] = [Self::Control, Self::Data, Self::Call, Self::Join];
+    pub const COUNT: usize = 5;
+    pub const ALL: [Self; Self::COUNT] =
+        [Self::Control, Self::Data, Self::Call, Self::Join, Self::Gradients];
 
     pub fn alpn(self) -> &'static [u8] {
         match self {
@@ -38,6 +41,7 @@ impl Purpose {
             Self::Data => b"orcapack-data/1",
             Self::Call => b"orcapack-call/1",
             Self::Join => b"orcapack-join/1",
+            Self::Gradients => b"orcapack-gradients/1",
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Mesh                   knows the peers, and who they were last; decides who replaces whom
+//! ├─ Gradients           with each peer a connection for these, beside the session
 //! └─ Peer                one for each peer at a time: from a dial or a call to the session's end
 //!      └─ remote actors  that this node hosts for the peer
 //! ```
@@ -30,7 +31,8 @@ use tokio::time::{Instant, timeout};
 
 use crate::address::{Address, Incarnation, NodeId, PeerIdentity, Role};
 use crate::caps::EVENTS_MAX;
-use crate::link::{CloseReason, Link, Transport};
+use crate::gradients::{Gradients, GradientsError};
+use crate::link::{CloseReason, Link, Stream, Transport};
 use crate::mesh_actor::{MeshActor, MeshMessage};
 pub use crate::remote::{Class, DownReason, Kinds, Port, PortSender, Received, SendError, Spawned};
 use crate::session::Session;
@@ -120,6 +122,7 @@ pub struct PeerView {
 pub struct Mesh {
     actor: ActorRef<MeshMessage>,
     board: Arc<Board>,
+    gradients: Arc<Gradients>,
 }
 
 /// What the handles of a mesh see; its actor writes it.
@@ -153,12 +156,28 @@ impl Mesh {
     ) -> Result<(Self, mpsc::Receiver<MeshEvent>), ractor::SpawnErr> {
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
         let board = Arc::new(Board::default());
-        let arguments = (config, transport, kinds, board.clone(), events);
+        let gradients = Arc::new(Gradients::new(transport.clone(), board.clone()));
+        let arguments = (config, transport, kinds, board.clone(), gradients.clone(), events);
         let (actor, _) = match supervisor {
             Some(parent) => Actor::spawn_linked(None, MeshActor, arguments, parent).await?,
             None => Actor::spawn(None, MeshActor, arguments).await?,
         };
-        Ok((Self { actor, board }, receiver))
+        Ok((Self { actor, board, gradients }, receiver))
+    }
+
+    /// Opens a stream to a peer on a connection that has nothing but gradients, which is made if
+    /// there is none. The peer hears of it with the first byte. See [`gradients`](crate::gradients).
+    ///
+    /// # Errors
+    /// There is no session with the peer, or no connection can be had.
+    pub async fn open_gradients(&self, node: &NodeId) -> Result<Stream, GradientsError> {
+        self.gradients.open(node).await
+    }
+
+    /// The next such stream that a peer has opened. Those that come while nobody waits here, and
+    /// are too many, are refused. One process has one who takes them.
+    pub async fn accept_gradients(&self) -> Option<(PeerIdentity, Stream)> {
+        self.gradients.accept().await
     }
 
     /// Starts an actor on a peer, and watches it: see [`remote`](crate::remote). Dropping the

@@ -10,10 +10,11 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::address::{Incarnation, NodeId, PeerIdentity};
+use crate::gradients::Gradients;
 use crate::link::{CloseReason, Link, LinkError, Transport};
 use crate::mesh::{Admits, Board, MeshConfig, MeshEvent, PeerAddress};
 use crate::mesh_events::Events;
-use crate::mesh_greet::{Bound, Greeted, accept_all};
+use crate::mesh_greet::{Bound, Greeted, Greeter, accept_all};
 use crate::peer::Me;
 use crate::peer_rules::{Backoff, Lives, Refusal, Verdict, split_mix};
 use crate::remote::{DownReason, Kinds};
@@ -106,7 +107,8 @@ pub(crate) struct Live {
     pub ended: Arc<OnceLock<LinkError>>,
 }
 
-type Arguments = (MeshConfig, Arc<dyn Transport>, Kinds, Arc<Board>, mpsc::Sender<MeshEvent>);
+type Arguments =
+    (MeshConfig, Arc<dyn Transport>, Kinds, Arc<Board>, Arc<Gradients>, mpsc::Sender<MeshEvent>);
 
 impl Actor for MeshActor {
     type Msg = MeshMessage;
@@ -116,7 +118,7 @@ impl Actor for MeshActor {
     async fn pre_start(
         &self,
         myself: ActorRef<MeshMessage>,
-        (config, transport, kinds, board, told): Arguments,
+        (config, transport, kinds, board, gradients, told): Arguments,
     ) -> Result<State, ActorProcessingErr> {
         let me = Arc::new(Me {
             node: config.me.clone(),
@@ -131,7 +133,8 @@ impl Actor for MeshActor {
         let events = Arc::new((Mutex::default(), Notify::new()));
         let mut work = JoinSet::new();
         work.spawn(tell_all(events.clone(), told));
-        work.spawn(accept_all(me.clone(), transport.clone(), config.guests, myself.clone()));
+        let greeter = Greeter { me: me.clone(), gradients, mesh: myself.clone() };
+        work.spawn(accept_all(greeter, transport.clone(), config.guests));
         myself.cast(MeshMessage::SetPeers(config.peers))?;
         Ok(State {
             me,

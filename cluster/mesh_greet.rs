@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use crate::address::PeerIdentity;
 use crate::caps::{HANDSHAKE_TIMEOUT, INCOMING_MAX};
+use crate::gradients::Gradients;
 use crate::lane::Lane;
 use crate::link::{CloseReason, Link, Purpose, Transport};
 use crate::mesh_actor::MeshMessage;
@@ -32,13 +33,20 @@ pub(crate) struct Bound {
     pub lane: Lane,
 }
 
+/// Where those go who call.
+#[derive(Clone)]
+pub(crate) struct Greeter {
+    pub me: Arc<Me>,
+    pub gradients: Arc<Gradients>,
+    pub mesh: ActorRef<MeshMessage>,
+}
+
 /// Accepts until the transport is closed. At most [`INCOMING_MAX`] callers are heard at a time,
 /// each for [`HANDSHAKE_TIMEOUT`].
 pub(crate) async fn accept_all(
-    me: Arc<Me>,
+    greeter: Greeter,
     transport: Arc<dyn Transport>,
     guests: Option<mpsc::Sender<Arc<dyn Link>>>,
-    mesh: ActorRef<MeshMessage>,
 ) {
     let mut greetings = JoinSet::new();
     loop {
@@ -51,7 +59,7 @@ pub(crate) async fn accept_all(
                     hand_on(link, guests.as_ref());
                 }
                 Some(link) => {
-                    greetings.spawn(greet(me.clone(), link, mesh.clone()));
+                    greetings.spawn(greet(greeter.clone(), link));
                 }
             }
         }
@@ -67,7 +75,11 @@ fn hand_on(link: Arc<dyn Link>, guests: Option<&mpsc::Sender<Arc<dyn Link>>>) {
     }
 }
 
-async fn greet(me: Arc<Me>, link: Arc<dyn Link>, mesh: ActorRef<MeshMessage>) {
+async fn greet(greeter: Greeter, link: Arc<dyn Link>) {
+    let Greeter { me, gradients, mesh } = greeter;
+    if link.purpose() == Purpose::Gradients {
+        return gradients.take(link).await;
+    }
     let Some(peer) = link.peer().cloned() else { return link.close(CloseReason::Refused) };
     match timeout(HANDSHAKE_TIMEOUT, first(&*link)).await {
         Err(_) => {

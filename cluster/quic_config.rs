@@ -137,12 +137,13 @@ fn of(
     transports: &[Arc<TransportConfig>; Purpose::COUNT],
     purpose: Purpose,
 ) -> Arc<TransportConfig> {
-    let [control, data, call, join] = transports;
+    let [control, data, call, join, gradients] = transports;
     match purpose {
         Purpose::Control => control.clone(),
         Purpose::Data => data.clone(),
         Purpose::Call => call.clone(),
         Purpose::Join => join.clone(),
+        Purpose::Gradients => gradients.clone(),
     }
 }
 
@@ -193,6 +194,12 @@ fn transport(purpose: Purpose) -> TransportConfig {
         Purpose::Data => (
             caps::STREAMS_MAX,
             caps::STREAM_WINDOW_BYTES,
+            caps::CONNECTION_WINDOW_BYTES,
+            caps::SEND_WINDOW_BYTES,
+        ),
+        Purpose::Gradients => (
+            caps::GRADIENT_STREAMS_MAX,
+            caps::GRADIENT_STREAM_WINDOW_BYTES,
             caps::CONNECTION_WINDOW_BYTES,
             caps::SEND_WINDOW_BYTES,
         ),

@@ -1,8 +1,8 @@
 //! Two transports as one: what must not wait goes over the one, what is long over the other.
 //!
 //! A byte costs about four times as much processor time over QUIC as over TLS over TCP. Where nodes
-//! send each other much, [`Purpose::Data`] over TCP, with everything else over QUIC, is worth a
-//! second open port (of the same number).
+//! send each other much, [`Purpose::Data`] and [`Purpose::Gradients`] over TCP, with everything
+//! else over QUIC, are worth a second open port (of the same number).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ impl Transport for SplitTransport {
         purpose: Purpose,
     ) -> BoxFuture<'a, Result<Arc<dyn Link>, LinkError>> {
         match purpose {
-            Purpose::Data => self.data.dial(node, at, purpose),
+            Purpose::Data | Purpose::Gradients => self.data.dial(node, at, purpose),
             Purpose::Control | Purpose::Call | Purpose::Join => self.main.dial(node, at, purpose),
         }
     }

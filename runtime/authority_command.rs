@@ -198,7 +198,7 @@ async fn welcome(link: Arc<dyn Link>, authority: Arc<Authority>, identity: &Iden
             }
             calls::serve(link, &AuthorityDesk(authority)).await;
         }
-        Purpose::Control | Purpose::Data => link.close(CloseReason::Refused),
+        Purpose::Control | Purpose::Data | Purpose::Gradients => link.close(CloseReason::Refused),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `orcapack node`: this machine as a node of a cluster, until it is told to end.
 //!
 //! ```text
-//! Mesh ── a session with each peer; coordinators spawn `run`
+//! Mesh ── a session with each peer; coordinators spawn `run`, `weights` and `rank`
 //! RunHost ── Node (of the run that it has)
 //! Guests ── calls: status, drain, ...
 //! ```
@@ -35,6 +35,8 @@ use crate::node_state::NodeState;
 use crate::run_host::{HostConfig, RunHost};
 use crate::signals::Signals;
 use crate::train::delivery;
+use crate::train::remote::lobby::Lobby;
+use crate::train::remote::node::{RankHost, ranks};
 use crate::{memory, revocations, sandboxes, telemetry};
 
 /// Between two looks at whether a drained node has come to its end.
@@ -93,6 +95,10 @@ pub async fn run(
     let mesh_config = MeshConfig { guests: Some(guests), ..mesh_config };
     let kinds = node_kinds::runs(Kinds::default(), run_host.clone());
     let kinds = delivery::node::weights(kinds, engines);
+    let (lobby, me) = (Lobby::default(), node.id.clone());
+    let cache_dir = node.cache_dir.clone();
+    let rank_host = RankHost { me, cpus: host.cpus, cache_dir, lobby: lobby.clone(), pins: true };
+    let kinds = ranks(kinds, rank_host);
     let (mesh, events) =
         Mesh::start(mesh_config, transport.clone(), kinds, None).await.map_err(started)?;
     tracing::info!(
@@ -111,6 +117,7 @@ pub async fn run(
         renewal: Mutex::new(None),
     });
     let mut tasks = JoinSet::new();
+    tasks.spawn(lobby.serve(desk.mesh.clone()));
     tasks.spawn(answer_guests(desk.clone(), arriving));
     tasks.spawn(follow(desk.clone()));
     let (follower, asks) = (desk.clone(), transport);

@@ -101,6 +101,14 @@ impl Run {
         self.beside = beside;
     }
 
+    /// Where its nodes are peers.
+    pub fn mesh(&self) -> Option<Mesh> {
+        match &self.site {
+            Site::Here(_) => None,
+            Site::Cluster(envoys) => Some(envoys.mesh().clone()),
+        }
+    }
+
     /// Goes to the nodes that the mesh has come to know.
     pub fn look_for_nodes(&mut self) {
         if let Site::Cluster(envoys) = &mut self.site {

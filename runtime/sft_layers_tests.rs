@@ -24,7 +24,10 @@ fn flags_go_over_settings_and_these_over_the_file() {
     let config = sft(Some(toml), &[&args[..], &["--epochs", "2"]].concat()).unwrap();
     assert_eq!(config.data.from, ["/home/ada/runs/a", "/b"].map(PathBuf::from));
     let train = &config.train;
-    assert_eq!((train.epochs, train.batch_samples, train.schedule), (2.0, 8, Decay::Cosine));
+    assert_eq!(
+        (train.epochs, train.batch_samples, train.learning.schedule),
+        (2.0, 8, Decay::Cosine)
+    );
     assert_eq!((train.learning.lr, train.learning.threads), (4e-3, 8));
     let new = NewPolicyConfig { hidden_size: 64, ..NewPolicyConfig::tiny() };
     assert_eq!(config.policy.new, Some(new));

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use orcapack_actors::sandbox::Swept;
+use orcapack_cluster::mesh::Mesh;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
@@ -25,6 +26,7 @@ const NODES_EVERY: Duration = Duration::from_secs(1);
 pub struct UnderWay {
     coordinator: Coordinator,
     weights: Option<Broadcast>,
+    mesh: Option<Mesh>,
     status: watch::Receiver<RunStatus>,
     /// One task, which gives the run back when that has ended.
     watching: JoinSet<(Run, RunEnd)>,
@@ -43,11 +45,11 @@ pub struct Finished {
 impl UnderWay {
     /// Watches a run, to whose nodes `weights` brings its policy's. `tally` is the one that it counts in.
     pub fn new(run: Run, tally: Arc<Tally>, weights: Option<Broadcast>) -> Self {
-        let coordinator = run.coordinator();
+        let (coordinator, mesh) = (run.coordinator(), run.mesh());
         let (publish, status) = watch::channel(status(&run, &tally));
         let mut watching = JoinSet::new();
         watching.spawn(watch(run, publish, tally));
-        Self { coordinator, weights, status, watching, ended: None }
+        Self { coordinator, weights, mesh, status, watching, ended: None }
     }
 
     /// Its sender is gone when the run has ended.
@@ -58,6 +60,11 @@ impl UnderWay {
     /// The way of weights to the nodes of a cluster, for a run that has any to bring.
     pub fn weights(&self) -> Option<Broadcast> {
         self.weights.clone()
+    }
+
+    /// Where the nodes of a cluster are peers.
+    pub fn mesh(&self) -> Option<Mesh> {
+        self.mesh.clone()
     }
 
     pub fn coordinator(&self) -> &Coordinator {

@@ -4,8 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use orcapack_actors::model::ModelError;
 use orcapack_actors::sandbox::SweepScope;
+use orcapack_cluster::mesh::Mesh;
 use orcapack_trainer::collective::exchange::Exchange;
+use orcapack_trainer::model::weights_write::WeightsFormat;
 use orcapack_trainer::ranks::home::Home;
 use orcapack_trainer::ranks::thread::Local;
 use orcapack_trainer::ranks::{GroupSettings, Ranks, RanksSetup};
@@ -27,11 +30,15 @@ use crate::summary::Share;
 use crate::train::batch;
 use crate::train::checkpoints::Checkpoints;
 use crate::train::delivery::embedded::Embedded;
+use crate::train::delivery::server::WeightServer;
+use crate::train::delivery::servers::{Servers, ServersConfig};
 use crate::train::delivery::{Deliveries, Delivery};
 use crate::train::metrics::{Evaluated, History};
 use crate::train::plan::TrainPlan;
 use crate::train::progress::{Progress, held_out};
 use crate::train::quick_start;
+use crate::train::remote::home::{LoadState, Nodal};
+use crate::train::remote::{self, Berth};
 use crate::train::report::{self, About};
 use crate::train::rollouts::TrainRollouts;
 use crate::train::training::{Parts, Trained, Training};
@@ -103,11 +110,10 @@ async fn start(
     let config = &plan.config;
     let checkpoints = Checkpoints::open(&dir.folder(CHECKPOINTS)?, &config.checkpoints)?;
     let (steps, checkpoint) = match checkpoints.newest() {
-        Some((steps, dir)) => (steps, Some((steps, dir.to_owned()))),
+        Some((steps, dir)) => (steps, Some((checkpoints.optimizer_steps, dir.to_owned()))),
         None => (0, None),
     };
     let stops = Stops::listen(config.eval.timeouts.drain)?;
-    let ranks = Arc::new(ranks(plan, checkpoint).await?);
     let engines = Engines::default();
     let trajectories = dir.folder(TRAJECTORIES)?;
     let engine = Engine {
@@ -120,8 +126,16 @@ async fn start(
         ledger: dir.ledger(),
         folders: Some(Folders { trajectories: trajectories.clone(), logs: dir.logs() }),
     };
+    // None of them is admitted yet.
     let (rollouts, resumed) = TrainRollouts::start(engine, plan.rollouts()).await?;
-    let deliveries = Deliveries(deliveries(plan, &engines, &rollouts)?);
+    let ranks = match ranks(plan, dir.id(), &rollouts, checkpoint).await {
+        Ok(ranks) => Arc::new(ranks),
+        Err(failure) => {
+            rollouts.stop().await?;
+            return Err(failure);
+        }
+    };
+    let deliveries = Deliveries(deliveries(plan, &engines, &rollouts, dir)?);
     let metrics = MetricsFile::open(&dir.metrics(), steps).map_err(io)?;
     let history = History::read(&dir.metrics()).map_err(io)?;
     let parts = Parts {
@@ -145,50 +159,99 @@ async fn start(
     Ok(Training::new(parts, steps, resumed))
 }
 
-/// All of them in this process.
+/// In this process, or on nodes of the cluster. `checkpoint` is the newest, with the steps that the
+/// optimizer had made.
 async fn ranks(
     plan: &Arc<TrainPlan>,
+    run: &str,
+    rollouts: &TrainRollouts,
     checkpoint: Option<(u64, PathBuf)>,
 ) -> Result<Ranks, Failure> {
-    let settings = plan.settings();
     let config = &plan.config.ranks;
+    let homes = match rollouts.cluster() {
+        Some(cluster) if !plan.rank_nodes.is_empty() => there(plan, run, cluster, checkpoint)?,
+        _ => vec![here(plan, checkpoint); config.count as usize],
+    };
+    let group = GroupSettings { step_timeout: config.step_timeout, ..GroupSettings::default() };
+    let started = Ranks::start(RanksSetup { homes, settings: plan.settings(), group }).await;
+    started.map_err(|error| Failure::new(Exit::TrainingStopped, error.to_string()))
+}
+
+/// The home of all ranks in this process.
+fn here(plan: &Arc<TrainPlan>, checkpoint: Option<(u64, PathBuf)>) -> Arc<dyn Home> {
     let making = plan.clone();
-    let home: Arc<dyn Home> = Arc::new(Local {
+    Arc::new(Local {
         make: Arc::new(move || {
             let from = checkpoint.as_ref().map(|(steps, dir)| (*steps, dir.as_path()));
             making.learner(from).map_err(|defects| defects.to_string())
         }),
         policy: Arc::new(plan.policy.clone()),
-        settings: settings.clone(),
-        collectives: Arc::new(Exchange::new(config.step_timeout)),
+        settings: plan.settings(),
+        collectives: Arc::new(Exchange::new(plan.config.ranks.step_timeout)),
         threads: plan.config.train.learning.threads,
         pins: true,
         node: String::new(),
-    });
-    let setup = RanksSetup {
-        homes: (0..config.count).map(|_| home.clone()).collect(),
-        settings,
-        group: GroupSettings { step_timeout: config.step_timeout, ..GroupSettings::default() },
-    };
-    Ranks::start(setup)
-        .await
-        .map_err(|error| Failure::new(Exit::TrainingStopped, error.to_string()))
+    })
 }
 
-/// To whom the policy's weights go.
+/// Of each rank, its home on a node.
+fn there(
+    plan: &Arc<TrainPlan>,
+    run: &str,
+    (mesh, life): (Mesh, u64),
+    checkpoint: Option<(u64, PathBuf)>,
+) -> Result<Vec<Arc<dyn Home>>, Failure> {
+    let config = remote::text(&plan.config);
+    let config = config.map_err(|error| Failure::internal(error.to_string()))?;
+    let temperature = plan.temperature();
+    let berth = Berth { run: run.to_owned(), life, rank: 0, config, temperature };
+    let state = checkpoint.map(|(steps, dir)| {
+        let plan = plan.clone();
+        let load: LoadState = Arc::new(move || {
+            let learner = plan.learner(Some((steps, &dir))).map_err(|it| it.to_string())?;
+            learner.state().map_err(|error| error.to_string())
+        });
+        load
+    });
+    let dealt = remote::deal(plan.config.ranks.count, &plan.rank_nodes).into_iter();
+    let homes = dealt.map(|node| {
+        let (mesh, berth, state) = (mesh.clone(), berth.clone(), state.clone());
+        let config = plan.policy.config.clone();
+        Arc::new(Nodal { mesh, node, berth, config, state }) as Arc<dyn Home>
+    });
+    Ok(homes.collect())
+}
+
+/// To whom the policy's weights go: the engine of this process, those of all nodes, or the servers
+/// that sample.
 fn deliveries(
     plan: &TrainPlan,
     engines: &Engines,
     rollouts: &TrainRollouts,
+    dir: &RunDir,
 ) -> Result<Vec<Box<dyn Delivery>>, Failure> {
-    match rollouts.weights() {
-        Some(broadcast) => Ok(vec![Box::new(broadcast)]),
-        None => {
-            let shelf = engines.of_run("").shelf(&plan.config.policy.base);
-            Ok(vec![Box::new(Embedded::new(shelf))])
+    let unfit = |error: ModelError| Failure::bad_input(error.to_string());
+    let server = WeightServer::new(plan.orchestrator(), WEIGHTS_LIMIT, WEIGHTS_TRIES);
+    let way: Box<dyn Delivery> = match (server.map_err(unfit)?, rollouts.weights()) {
+        (Some(server), _) => {
+            let folder = dir.folder(WEIGHTS)?;
+            let (policy, format) = (plan.policy.clone(), WeightsFormat::default());
+            Box::new(Servers::new(ServersConfig { folder, policy, format }, vec![server]))
         }
-    }
+        (None, Some(broadcast)) => Box::new(broadcast),
+        (None, None) => {
+            let shelf = engines.of_run("").shelf(&plan.config.policy.base);
+            Box::new(Embedded::new(shelf))
+        }
+    };
+    Ok(vec![way])
 }
+
+/// In the run's directory: what servers read.
+const WEIGHTS: &str = "weights";
+/// A server has read weights in this time, or never.
+const WEIGHTS_LIMIT: Duration = Duration::from_secs(600);
+const WEIGHTS_TRIES: u32 = 5;
 
 /// What is told at the end.
 #[derive(Serialize)]

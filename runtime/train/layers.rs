@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use orcapack_actors::model::settings::EndpointKind;
 use orcapack_tasks::Defects;
 
 use crate::cli_train::TrainArgs;
@@ -32,14 +33,22 @@ pub fn load(args: &TrainArgs, host: &Host, slots: Option<usize>) -> Result<Loade
     let mut config = TrainConfig::of(&doc.root(), base);
     complete(&mut config, host);
     let team = TeamPlan::make(&doc.root(), &config.eval, host.variables);
+    let named = |key: &str, expected: &str, found: String| {
+        let name = &config.eval.team.roles.orchestrator;
+        doc.root().section("models").section(name).refuse(key, expected, found);
+    };
+    if let Some(model) = config.orchestrator()
+        && !matches!(model.kind, EndpointKind::Embedded | EndpointKind::Vllm | EndpointKind::Sglang)
+    {
+        let expected = "embedded, vllm or sglang, for the orchestrator that is trained";
+        named("kind", expected, format!("`{}`", model.kind.as_str()));
+    }
     if let Some(model) = config.orchestrator()
         && let Some(policy) = &model.policy
         && policy.checkpoint != config.policy.base
     {
         let expected = format!("policy.base ({})", config.policy.base.display());
-        let name = &config.eval.team.roles.orchestrator;
-        let found = policy.checkpoint.display().to_string();
-        doc.root().section("models").section(name).refuse("checkpoint", &expected, found);
+        named("checkpoint", &expected, policy.checkpoint.display().to_string());
     }
     let (config, team) = doc.finish((config, team))?;
     let lacks = || orcapack_tasks::Defect::new(Path::new("agent"), "a team", "none");

@@ -5,6 +5,7 @@
 //!   makes of them. All of them pure.
 //! - [`training`]: the loop. It has [`rollouts`] run, the ranks learn, and [`delivery`] bring the
 //!   weights to the samplers; [`checkpoints`] are where it goes on.
+//! - [`learner`] is what a rank teaches; [`remote`] has ranks live on the nodes of a cluster.
 //! - [`command`] is `orcapack train`; without any input it is the [`quick_start`].
 
 pub mod batch;
@@ -15,11 +16,13 @@ pub mod curves;
 pub mod delivery;
 pub mod layers;
 pub mod layout;
+pub mod learner;
 pub mod metrics;
 pub mod pacer;
 pub mod plan;
 pub mod progress;
 pub mod quick_start;
+pub mod remote;
 pub mod report;
 pub mod rollouts;
 pub mod training;

@@ -2,15 +2,17 @@
 //! before anything starts.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
-use candle_core::Device;
 use orcapack_actors::agent::Solver;
+use orcapack_actors::model::settings::EndpointSettings;
+use orcapack_cluster::address::NodeId;
 use orcapack_tasks::dataset::DataSet;
 use orcapack_tasks::{Defect, Defects, Digest, Task};
-use orcapack_trainer::learner::{Learner, Trainee};
+use orcapack_trainer::learner::Learner;
 use orcapack_trainer::policy::Policy;
-use orcapack_trainer::policy_step::{OldLogprobs, RlSettings};
+use orcapack_trainer::policy_step::RlSettings;
 use serde::Serialize;
 
 use crate::cli_train::TrainArgs;
@@ -24,9 +26,10 @@ use crate::plan::tasks_digest;
 use crate::run_kind::RunKind;
 use crate::tasks_command;
 use crate::team_plan::TeamPlan;
-use crate::train::config::{Old, TrainConfig};
+use crate::train::config::TrainConfig;
 use crate::train::layers::{self, Loaded};
 use crate::train::layout::{Layout, Role};
+use crate::train::learner;
 use crate::train::pacer::Pace;
 use crate::train::rollouts::Planned;
 use crate::work::Rollout;
@@ -37,6 +40,8 @@ pub struct TrainPlan {
     pub team: TeamPlan,
     /// The cluster to run on, instead of this machine.
     pub cluster: Option<ClusterConfig>,
+    /// The nodes that the ranks live on, in turn; none: this process.
+    pub rank_nodes: Vec<NodeId>,
     /// At least one task, and the defects of those left out.
     pub set: DataSet,
     pub held_out: Option<DataSet>,
@@ -52,6 +57,7 @@ impl TrainPlan {
         let cluster = cluster.map(|file| ClusterConfig::load(file, host)).transpose()?;
         let slots = cluster.as_ref().map(|cluster| cluster.slots() as usize);
         let Loaded { config, team } = layers::load(args, host, slots)?;
+        let rank_nodes = rank_nodes(&config.ranks.nodes, cluster.as_ref())?;
         let set =
             at_least_one(tasks_command::load(&config.eval.run.dataset, &config.eval.select)?)?;
         let held_out = match &config.evaluation.dataset {
@@ -65,7 +71,7 @@ impl TrainPlan {
         }
         let policy = Policy::open(&config.policy.base)?;
         let layout = layout(&config, &set, held_out.as_ref())?;
-        Ok(Self { config, team, cluster, set, held_out, policy, layout })
+        Ok(Self { config, team, cluster, rank_nodes, set, held_out, policy, layout })
     }
 
     pub fn pace(&self) -> Pace {
@@ -76,6 +82,14 @@ impl TrainPlan {
             max_off_policy_steps: self.config.train.max_off_policy_steps,
             groups,
         }
+    }
+
+    /// Who samples.
+    pub fn orchestrator(&self) -> &EndpointSettings {
+        let name = &self.team.roles.orchestrator;
+        let mut endpoints = self.team.endpoints.iter();
+        // Each role's is among them: a plan of a team is made of them.
+        endpoints.find(|it| it.name == *name).unwrap_or(&self.team.endpoints[0])
     }
 
     /// By rollout id. A group is one visit to a task.
@@ -103,26 +117,11 @@ impl TrainPlan {
 
     /// Of each rank.
     pub fn settings(&self) -> RlSettings {
-        let TrainConfig { train, loss, ranks, .. } = &self.config;
-        let learning = &train.learning;
-        RlSettings {
-            loss: loss.0,
-            micro_batch: learning.micro_batch(),
-            clip_norm: learning.clip_norm,
-            adamw: learning.adamw(),
-            step: learning.step(self.temperature()),
-            old: match train.old_logprobs {
-                Old::Sampler => OldLogprobs::Sampler,
-                Old::Recompute => OldLogprobs::Recompute,
-            },
-            overlap: ranks.overlap,
-            shard_optimizer: ranks.shard_optimizer,
-            bucket_bytes: ranks.bucket_kb << 10,
-        }
+        learner::settings(&self.config, self.temperature())
     }
 
     /// At which the orchestrator's answers are sampled.
-    fn temperature(&self) -> f32 {
+    pub fn temperature(&self) -> f32 {
         let sampled = self.config.orchestrator().and_then(|model| model.sampling.temperature);
         sampled.unwrap_or(1.0) as f32
     }
@@ -131,19 +130,8 @@ impl TrainPlan {
     ///
     /// # Errors
     /// Faults of the weights' files.
-    pub fn learner(&self, checkpoint: Option<(u64, &std::path::Path)>) -> Result<Learner, Defects> {
-        let base = &self.config.policy.base;
-        let dir = checkpoint.map_or(base.as_path(), |(_, dir)| dir);
-        let trainee = Trainee::Full(self.policy.load(dir, &Device::Cpu)?);
-        let made = Learner::new(trainee, self.config.train.learning.adamw());
-        let mut learner = made.map_err(|error| Defect::new(dir, "weights", error.to_string()))?;
-        if let Some((steps, dir)) = checkpoint {
-            learner.restore(dir, steps)?;
-        }
-        if self.config.loss.0.kl_coef > 0.0 {
-            learner = learner.with_reference(self.policy.load(base, &Device::Cpu)?);
-        }
-        Ok(learner)
+    pub fn learner(&self, checkpoint: Option<(u64, &Path)>) -> Result<Learner, Defects> {
+        learner::make(&self.config, &self.policy, checkpoint)
     }
 
     /// What a resumed run must share with the one before: all that its steps depend on.
@@ -227,6 +215,28 @@ impl TrainPlan {
     }
 }
 
+/// Nodes of the cluster that the ranks are to live on.
+fn rank_nodes(names: &[String], cluster: Option<&ClusterConfig>) -> Result<Vec<NodeId>, Defects> {
+    let known = |name: &String| {
+        let id = name.parse::<NodeId>().ok();
+        id.filter(|id| cluster.is_some_and(|cluster| cluster.nodes.contains_key(id)))
+    };
+    let unknown: Vec<&str> =
+        names.iter().filter(|name| known(name).is_none()).map(String::as_str).collect();
+    if unknown.is_empty() {
+        return Ok(names.iter().filter_map(known).collect());
+    }
+    let expected = match cluster {
+        Some(cluster) => {
+            let nodes: Vec<&str> = cluster.nodes.keys().map(NodeId::as_str).collect();
+            format!("nodes of {}, which are {}", cluster.file.display(), nodes.join(", "))
+        }
+        None => "a cluster that they are of: --cluster FILE".to_owned(),
+    };
+    let defect = Defect::new(Path::new("configuration"), expected, unknown.join(", "));
+    Err(Defects::from(defect.at_key("ranks.nodes")))
+}
+
 fn at_least_one(set: DataSet) -> Result<DataSet, Failure> {
     match set.tasks.is_empty() {
         true => Err(Failure::bad_input(tasks_command::defects_text(&set.defects))),
@@ -277,8 +287,7 @@ fn layout(
         .saturating_add(evaluations.saturating_mul(held_out));
     if rollouts > ROLLOUTS_MAX {
         let expected = format!("a plan of at most {ROLLOUTS_MAX} rollouts");
-        let defect =
-            Defect::new(std::path::Path::new("configuration"), expected, rollouts.to_string());
+        let defect = Defect::new(Path::new("configuration"), expected, rollouts.to_string());
         return Err(Defects::from(defect.at_key("train.steps")).into());
     }
     Ok(layout)

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use orcapack_cluster::mesh::Mesh;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 
@@ -53,6 +54,7 @@ pub enum AdmitError {
 /// order.
 pub struct TrainRollouts {
     run: UnderWay,
+    life: u64,
     news: UnboundedReceiver<Ended>,
     /// By rollout id.
     standings: Vec<Standing>,
@@ -88,9 +90,10 @@ impl TrainRollouts {
         let ledger = Ledger::held(groups, engine.config.retries.clone());
         let ended = opened.past.ended.clone();
         let resumed = Resumed { ended, batches: opened.past.batches.clone() };
+        let life = opened.incarnation;
         let (tell, news) = unbounded_channel();
         let run = engine.begin(rollouts, ledger, opened, Some(tell)).await?;
-        Ok((Self { run, news, standings, in_flight: 0, closed: false }, resumed))
+        Ok((Self { run, life, news, standings, in_flight: 0, closed: false }, resumed))
     }
 
     /// Lets rollouts run, after all that were admitted before. For those that have ended, or were
@@ -151,6 +154,12 @@ impl TrainRollouts {
     /// The way of weights to the nodes of a cluster; `None` where the rollouts are run here.
     pub fn weights(&self) -> Option<Broadcast> {
         self.run.weights()
+    }
+
+    /// Where the nodes of a cluster are peers, and which life of the run's coordinator this is;
+    /// `None` where the rollouts are run here.
+    pub fn cluster(&self) -> Option<(Mesh, u64)> {
+        Some((self.run.mesh()?, self.life))
     }
 
     /// For the progress display. Of all rollouts, it counts those that were admitted, and those

@@ -147,6 +147,13 @@ impl Lab {
         Process::start("eval", &mut command, &log, Some(&self.path("stdout")))
     }
 
+    /// Starts another command on the machine of the coordinator; what it says is in `NAME.log`.
+    pub fn program(&self, name: &str, args: &[&str]) -> Process {
+        let mut command = self.command(COORDINATOR);
+        command.args(args);
+        Process::start(name, &mut command, &self.path(&format!("{name}.log")), None)
+    }
+
     /// What the coordinator logs.
     pub fn run_log(&self) -> PathBuf {
         self.path(&format!("runs/{RUN}/logs/orcapack.log"))

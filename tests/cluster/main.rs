@@ -9,6 +9,9 @@ mod ledger;
 mod life;
 mod measure;
 mod network;
+#[expect(dead_code, reason = "of what a policy has learnt, these need the run file alone")]
+#[path = "../train/policy.rs"]
+mod policy;
 mod process;
 #[expect(dead_code, reason = "the tests of the whole system use the rest")]
 #[path = "../system/program.rs"]
@@ -17,3 +20,4 @@ mod program;
 mod random;
 mod schedule;
 mod stall;
+mod train;

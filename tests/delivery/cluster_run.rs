@@ -34,6 +34,7 @@ fn work(ledger: &Path) -> Work {
         orphans: Vec::new(),
         folders: None,
         tally: Arc::default(),
+        ended: None,
     }
 }
 

@@ -4,6 +4,8 @@
 use bincode::Decode;
 use orcapack::calls::{Answer, Question};
 use orcapack::train::delivery::weights_wire::{FromSampler, Supply, ToSampler};
+use orcapack::train::remote::Berth;
+use orcapack::train::remote::lobby::Hello;
 use orcapack::wire::{Attach, FromNode, ToNode};
 use orcapack_cluster::caps::CONTROL_MESSAGE_BYTES_MAX;
 use orcapack_cluster::{codec, hostile};
@@ -22,6 +24,8 @@ pub fn codec(frame: &[u8]) -> usize {
         + is::<Supply>(frame)
         + is::<ToSampler>(frame)
         + is::<FromSampler>(frame)
+        + is::<Berth>(frame)
+        + is::<Hello>(frame)
 }
 
 /// Messages on a lane may have so many bytes here.

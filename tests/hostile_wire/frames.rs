@@ -9,6 +9,8 @@ use orcapack::cluster_status::WaitingRow;
 use orcapack::record::{AttemptRecord, RecordFiles};
 use orcapack::store::Details;
 use orcapack::train::delivery::weights_wire::{FromSampler, Supply, ToSampler};
+use orcapack::train::remote::Berth;
+use orcapack::train::remote::lobby::Hello;
 use orcapack::wire::{
     Attach, FromNode, NodeLoad, Progress, ToNode, Welcome, WireAssignment, WireSolver,
 };
@@ -42,6 +44,8 @@ pub fn good() -> Vec<Vec<u8>> {
         task: 0,
         agent,
     };
+    let text = "[ranks]\ncount = 2\n".repeat(100);
+    let berth = Berth { run: "r-1".to_owned(), life: 2, rank: 1, config: text, temperature: 1.0 };
     let config = "[agent]\nkind = \"team\"\n".repeat(100);
     vec![
         frame(&Question::Status),
@@ -70,6 +74,8 @@ pub fn good() -> Vec<Vec<u8>> {
         frame(&ToSampler::Chunk(vec![7; 4096])),
         frame(&FromSampler::Ready { version: Some(2) }),
         frame(&FromSampler::Refused { version: 3, why: "damaged".repeat(30) }),
+        frame(&berth),
+        frame(&Hello { run: "r-1".to_owned(), life: 2, epoch: 3, from: 0, to: 1 }),
     ]
 }
 

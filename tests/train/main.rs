@@ -1,5 +1,11 @@
 //! A policy that learns from the rollouts of its own agents.
 
+mod learning;
+mod policy;
+#[path = "../support/policy.rs"]
+mod random_policy;
+mod ranks_there;
+mod rings;
 mod rollouts;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "of what all scenarios share, these need the task alone")]

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::collective::memory::{MemorySettings, group};
+use crate::collective::memory::{MemoryRank, MemorySettings, group};
 use crate::collective::solo::Solo;
 use crate::collective::{Abort, Collective, CollectiveError, Collectives, Formed, Member, Place};
 
@@ -22,13 +22,17 @@ pub struct Exchange {
 
 /// Of an epoch whose members are not all here.
 struct Meeting {
+    first_rank: usize,
     members: Vec<Member>,
     /// By rank: who waits.
     seats: Vec<Option<Seat>>,
 }
 
 /// Where a member that waits is told of its collective.
-type Seat = oneshot::Sender<Formed>;
+type Seat = oneshot::Sender<Met>;
+
+/// A rank in memory, and the way to end it.
+pub type Met = Result<(MemoryRank, Abort), CollectiveError>;
 
 impl Exchange {
     pub fn new(timeout: Duration) -> Self {
@@ -39,20 +43,23 @@ impl Exchange {
         self.meetings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn meet(&self, place: &Place) -> Formed {
+    /// The rank in memory for a place among the members of this process, which errors call by
+    /// their places after `first_rank`.
+    ///
+    /// # Errors
+    /// As for [`Collectives::form`].
+    pub async fn meet(&self, place: &Place, first_rank: usize) -> Met {
         let Place { epoch, rank, ref members } = *place;
-        let mismatch = |what: String| Err(CollectiveError::Mismatch { rank, what });
+        let mismatch =
+            |what: String| Err(CollectiveError::Mismatch { rank: first_rank + rank, what });
         if rank >= members.len() {
             return mismatch(format!("rank {rank} of {}", members.len()));
-        }
-        if members.len() == 1 {
-            let (solo, abort) = Solo::create();
-            return Ok((Box::new(solo), abort));
         }
         let (seat, mut formed) = oneshot::channel();
         {
             let meetings = &mut *self.meetings();
             let meeting = meetings.entry(epoch).or_insert_with(|| Meeting {
+                first_rank,
                 members: members.clone(),
                 seats: members.iter().map(|_| None).collect(),
             });
@@ -80,12 +87,12 @@ impl Exchange {
 
     /// All are here.
     fn seat(&self, meeting: Meeting) {
-        let settings = MemorySettings { timeout: self.timeout, first_rank: 0 };
+        let Meeting { first_rank, .. } = meeting;
+        let settings = MemorySettings { timeout: self.timeout, first_rank };
         let ranks = group(meeting.members.len(), settings);
-        for (seat, (rank, abort)) in meeting.seats.into_iter().flatten().zip(ranks) {
-            let formed: (Box<dyn Collective>, Abort) = (Box::new(rank), abort);
+        for (seat, rank) in meeting.seats.into_iter().flatten().zip(ranks) {
             // Who is gone has dropped its rank, and so ends the group for the others.
-            drop(seat.send(Ok(formed)));
+            drop(seat.send(Ok(rank)));
         }
     }
 }
@@ -102,6 +109,7 @@ impl Leave<'_> {
     fn give_up(&self) {
         let Some(meeting) = self.exchange.meetings().remove(&self.epoch) else { return };
         let late = meeting.seats.iter().position(Option::is_none).unwrap_or(self.rank);
+        let late = meeting.first_rank + late;
         for seat in meeting.seats.into_iter().flatten() {
             let after = self.exchange.timeout;
             // Who does not listen any more has left just now.
@@ -125,7 +133,14 @@ impl Drop for Leave<'_> {
 
 impl Collectives for Exchange {
     fn form<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Formed> {
-        Box::pin(self.meet(place))
+        Box::pin(async move {
+            if let [_] = place.members[..] {
+                let (solo, abort) = Solo::create();
+                return Ok((Box::new(solo) as Box<dyn Collective>, abort));
+            }
+            let (rank, abort) = self.meet(place, 0).await?;
+            Ok((Box::new(rank) as Box<dyn Collective>, abort))
+        })
     }
 }
 

@@ -1,10 +1,12 @@
 //! What is asked of ranks beside steps: their weights, their state, a checkpoint.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ractor::ActorRef;
+use tokio::fs;
 use tokio::sync::oneshot;
 
 use crate::collective::RankId;
@@ -74,9 +76,25 @@ pub(super) async fn ask_save(
         State::Whole => None,
         State::Sharded(ring) => Some(Arc::new(optimizer(members, &ring).await?)),
     };
-    let Some((rank, actor)) = members.first() else { return Err(RanksError::Ended) };
-    let saved = ask(actor, |reply| Order::Save { dir, optimizer, reply }).await;
-    of_rank(*rank, saved)
+    let mut error = RanksError::Ended;
+    for (rank, actor) in members {
+        let (folder, optimizer) = (dir.clone(), optimizer.clone());
+        match ask(actor, |reply| Order::Save { dir: folder, optimizer, reply }).await {
+            Some(saved) => return of_rank(*rank, Some(saved)),
+            None => error = RanksError::Rank { rank: *rank, why: "it is gone".to_owned() },
+        }
+        // Of what it has left, nothing is of use to the next.
+        let emptied = empty(&dir).await;
+        emptied.map_err(|error| RanksError::Rank { rank: *rank, why: error.to_string() })?;
+    }
+    Err(error)
+}
+
+async fn empty(dir: &Path) -> std::io::Result<()> {
+    match fs::remove_dir_all(dir).await {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => fs::create_dir_all(dir).await,
+    }
 }
 
 fn of_rank<T>(rank: RankId, answer: Option<Result<T, String>>) -> Result<T, RanksError> {

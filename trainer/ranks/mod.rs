@@ -120,7 +120,7 @@ impl Ranks {
     /// steps.
     ///
     /// # Errors
-    /// The file system's, or a rank that ends in between; the folder may have some files then.
+    /// The file system's, or no rank that lives long enough; the folder may have some files then.
     pub async fn save(&self, dir: PathBuf) -> Result<(), RanksError> {
         self.ask(|answer| LeaderMessage::Save(dir, answer)).await
     }

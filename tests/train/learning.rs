@@ -1,0 +1,154 @@
+//! `orcapack train` as a script sees it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::Stdio;
+
+use orcapack::store_rows;
+use orcapack::train::metrics::History;
+
+use crate::policy::{Learnt, ended, orcapack};
+
+fn weights(folder: &Path, name: &str, step: u64) -> Vec<u8> {
+    let dir = folder.join("runs").join(name).join(format!("checkpoints/step_{step}"));
+    fs::read(dir.join("model.safetensors")).unwrap()
+}
+
+fn batches(folder: &Path, name: &str) -> BTreeMap<u64, Vec<u32>> {
+    store_rows::batches(&folder.join("runs").join(name).join("run.db")).unwrap()
+}
+
+fn history(folder: &Path, name: &str) -> History {
+    History::read(&folder.join("runs").join(name).join("metrics.jsonl")).unwrap()
+}
+
+/// What of a run must not depend on the clock.
+fn rewards(history: &History) -> Vec<(u64, f64, Option<f64>)> {
+    let of = |step: &orcapack::train::metrics::Stepped| {
+        (step.step, step.reward_mean, step.learnt.as_ref().map(|learnt| learnt.loss))
+    };
+    history.steps.iter().map(of).collect()
+}
+
+#[test]
+fn a_run_is_the_same_each_time_and_leaves_a_policy_and_a_report() {
+    let (learnt, folder) = (Learnt::get(), tempfile::tempdir().unwrap());
+    let folder = folder.path();
+    learnt.run_file(folder, "");
+    for name in ["one", "two"] {
+        ended(
+            orcapack(folder, &["train", "-c", "run.toml", "--name", name, "-q"]).output().unwrap(),
+        );
+    }
+    assert_eq!(weights(folder, "one", 6), weights(folder, "two", 6));
+    assert_ne!(weights(folder, "one", 2), weights(folder, "one", 6));
+    let (one, two) = (history(folder, "one"), history(folder, "two"));
+    assert_eq!(rewards(&one), rewards(&two));
+    assert_eq!(one.evaluations, two.evaluations);
+    let evaluated: Vec<u64> = one.evaluations.iter().map(|it| it.step).collect();
+    assert_eq!(evaluated, [0, 3, 6]);
+    assert!(one.steps.iter().any(|step| step.learnt.is_some()), "there was something to learn");
+    assert!(one.steps.iter().all(|step| step.staleness_max == 0), "synchronous");
+    let batches = batches(folder, "one");
+    let consumed: Vec<u32> = batches.values().flatten().copied().collect();
+    let first = consumed[0];
+    assert_eq!(consumed, (first..first + 48).collect::<Vec<_>>(), "each rollout once, in order");
+    let report = fs::read_to_string(folder.join("runs/one/report.html")).unwrap();
+    assert!(report.contains("<svg"));
+    let checkpoint = folder.join("runs/one/checkpoints/step_6");
+    orcapack_trainer::policy::Policy::open(&checkpoint).unwrap();
+}
+
+#[test]
+fn a_learning_rate_of_zero_leaves_the_weights_as_they_are() {
+    let (learnt, folder) = (Learnt::get(), tempfile::tempdir().unwrap());
+    let folder = folder.path();
+    learnt.run_file(folder, "");
+    let still = ["train", "-c", "run.toml", "--name", "r", "-q", "--set", "train.lr=0"];
+    ended(orcapack(folder, &still).output().unwrap());
+    assert_eq!(weights(folder, "r", 2), weights(folder, "r", 6));
+}
+
+#[test]
+fn ac5_a_run_that_is_killed_again_and_again_ends_with_the_same_batches_and_weights() {
+    let (learnt, folder) = (Learnt::get(), tempfile::tempdir().unwrap());
+    let folder = folder.path();
+    learnt.run_file(folder, "");
+    ended(
+        orcapack(folder, &["train", "-c", "run.toml", "--name", "whole", "-q"]).output().unwrap(),
+    );
+    let mut begin = vec!["train", "-c", "run.toml", "--name", "killed", "-v"];
+    // Each life is killed when it says what another one says first.
+    for word in ["step 0/", "an attempt", "step 1/", "step 3/", "goes on behind", "step 4/"] {
+        let mut life = orcapack(folder, &begin).stderr(Stdio::piped()).spawn().unwrap();
+        let told = BufReader::new(life.stderr.take().unwrap());
+        let _ = told.lines().map_while(Result::ok).any(|line| line.contains(word));
+        life.kill().unwrap();
+        life.wait().unwrap();
+        begin = vec!["train", "--name", "killed", "--resume", "-v"];
+    }
+    ended(orcapack(folder, &["train", "--name", "killed", "--resume", "-q"]).output().unwrap());
+    assert_eq!(batches(folder, "killed"), batches(folder, "whole"));
+    assert_eq!(weights(folder, "killed", 6), weights(folder, "whole", 6));
+    let (killed, whole) = (history(folder, "killed"), history(folder, "whole"));
+    assert_eq!(rewards(&killed), rewards(&whole));
+    assert_eq!(killed.evaluations, whole.evaluations);
+}
+
+#[test]
+fn rollouts_may_lie_behind_within_their_bound() {
+    let (learnt, folder) = (Learnt::get(), tempfile::tempdir().unwrap());
+    let folder = folder.path();
+    learnt.run_file(folder, "");
+    let behind = ["train", "-c", "run.toml", "--name", "r", "-q"];
+    let settings = ["--set", "train.max_off_policy_steps=2", "--set", "ranks.shard_optimizer=true"];
+    ended(orcapack(folder, &[&behind[..], &settings].concat()).output().unwrap());
+    let history = history(folder, "r");
+    assert_eq!(history.steps.len(), 6);
+    assert!(history.steps.iter().all(|step| step.staleness_max <= 2));
+}
+
+#[test]
+fn a_run_that_is_interrupted_is_drained_and_goes_on() {
+    let (learnt, folder) = (Learnt::get(), tempfile::tempdir().unwrap());
+    let folder = folder.path();
+    learnt.run_file(folder, "");
+    let mut run = orcapack(folder, &["train", "-c", "run.toml", "--name", "r"]);
+    let mut run = run.stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = BufReader::new(run.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(told.any(|line| line.starts_with("step 1/")));
+    let pid = nix::unistd::Pid::from_raw(run.id().try_into().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    let said: Vec<String> = told.collect();
+    assert_eq!(run.wait().unwrap().code(), Some(130), "{said:?}");
+    assert!(said.iter().any(|line| line.contains("--name r --resume")), "{said:?}");
+    ended(orcapack(folder, &["train", "--name", "r", "--resume", "-q"]).output().unwrap());
+    assert_eq!(history(folder, "r").steps.len(), 6);
+}
+
+#[test]
+fn what_cannot_be_trained_is_refused_before_anything_is_made() {
+    let (learnt, folder) = (Learnt::get(), tempfile::tempdir().unwrap());
+    let folder = folder.path();
+    learnt.run_file(folder, "");
+    let tasks = learnt.tasks();
+    let held_out = format!("evaluation.dataset={:?}", tasks.to_str().unwrap());
+    let cases: [(&[&str], &str); 6] = [
+        (&["--set", "train.steps=0"], "train.steps"),
+        (&["--set", "loss.tis_cap=2.0"], "train.old_logprobs"),
+        (&["--set", "agent.kind=\"nop\""], "team, whose orchestrator is trained"),
+        (&["--set", &held_out], "which is trained on"),
+        (&["--base", "absent"], "absent"),
+        (&["--set", "ranks.count=0"], "ranks.count"),
+    ];
+    for (more, expected) in cases {
+        let all = [&["train", "-c", "run.toml", "--name", "r"][..], more].concat();
+        let output = orcapack(folder, &all).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{more:?}: {told}");
+        assert!(told.contains(expected), "{more:?}: {told}");
+        assert!(!folder.join("runs").exists(), "{more:?}");
+    }
+}
