@@ -157,7 +157,7 @@ pub enum GroupError {
     Order { asked: u64, done: u64 },
     #[error("rank {}: {why}", rank.0)]
     Step { rank: RankId, why: String },
-    #[error("step {step} was aborted {} times, and no rank was lost: {}", why.len(), why.join("; "))]
+    #[error("step {step} was aborted {} times without a loss: {}", why.len(), why.join("; "))]
     Aborts { step: u64, why: Vec<String> },
     #[error("no rank is left: {}", why.join("; "))]
     NoRankLeft { why: Vec<String> },

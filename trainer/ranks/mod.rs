@@ -7,8 +7,9 @@
 //! ```
 //!
 //! A rank computes the gradients of its [shard](shards) of a step's samples, and sums them with the
-//! others', bucket by bucket, while earlier layers still compute. What comes out is the same on all,
-//! bit for bit, and is applied when all have it: the [group] says how that holds, whoever dies.
+//! others', bucket by bucket, while earlier layers still compute. What comes out is the same on
+//! all, bit for bit, and is applied when all have it: the [group] says how that holds,
+//! whoever dies.
 
 mod actor;
 mod ask;
