@@ -1,7 +1,7 @@
 //! What learns: a policy's weights or its adapters, with their optimizer.
 //!
-//! [`Sft`](crate::sft::Sft) and a [rank](crate::ranks) teach one, each in its way; what they save is
-//! the same.
+//! [`Sft`](crate::sft::Sft) and a [rank](crate::ranks) teach one, each in its way; what they save
+//! is the same.
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! What holds, whatever dies in whatever order:
-//! - **TR-1** A rank applies a step only after every rank of its epoch has prepared the whole of it,
-//!   all with the same digest. So no partial step is ever applied.
+//! - **TR-1** A rank applies a step only after every rank of its epoch has prepared all of it,
+//!   with the same digest. So no partial step is ever applied.
 //! - **TR-2** A rank that was told to commit and did not is no member any more. So all members have
 //!   applied the same steps.
 //! - **TR-3** In one epoch, a step is either committed or aborted.

@@ -1,4 +1,4 @@
-//! What the [group](super::group) does when a step cannot go on: abort, blame, and who is lost. Pure.
+//! What the [group](super::group) does when a step cannot go on: aborts, blame, losses. Pure.
 
 use std::time::Duration;
 

@@ -14,7 +14,8 @@ pub struct GroupSettings {
     pub step_timeout: Duration,
     /// From a commit until it is applied.
     pub apply_timeout: Duration,
-    /// Until a rank has let go what it is at.
+    /// Until a rank has let go what it is at: it looks up between two passes, so this is longer
+    /// than the forward and backward pass of one micro-batch.
     pub abort_timeout: Duration,
     /// Until a rank that came back has what the others have.
     pub catch_up_timeout: Duration,
@@ -156,7 +157,7 @@ pub enum GroupError {
     Order { asked: u64, done: u64 },
     #[error("rank {}: {why}", rank.0)]
     Step { rank: RankId, why: String },
-    #[error("step {step} was aborted {} times, and no rank was lost: {}", why.len(), why.join("; "))]
+    #[error("step {step} was aborted {} times without a loss: {}", why.len(), why.join("; "))]
     Aborts { step: u64, why: Vec<String> },
     #[error("no rank is left: {}", why.join("; "))]
     NoRankLeft { why: Vec<String> },

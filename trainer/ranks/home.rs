@@ -91,8 +91,8 @@ pub type Say = Arc<dyn Fn(Said) + Send + Sync>;
 
 /// Where a rank lives: in this process, or elsewhere.
 pub trait Home: Send + Sync {
-    /// Begins a life of the rank, which says [`Said::Came`] when it is there. May wait for the place
-    /// where it is to live.
+    /// Begins a life of the rank, which says [`Said::Came`] when it is there. May wait for
+    /// the place where it is to live.
     ///
     /// # Errors
     /// It cannot be: this life is over.

@@ -7,8 +7,9 @@
 //! ```
 //!
 //! A rank computes the gradients of its [shard](shards) of a step's samples, and sums them with the
-//! others', bucket by bucket, while earlier layers still compute. What comes out is the same on all,
-//! bit for bit, and is applied when all have it: the [group] says how that holds, whoever dies.
+//! others', bucket by bucket, while earlier layers still compute. What comes out is the same on
+//! all, bit for bit, and is applied when all have it: the [group] says how that holds,
+//! whoever dies.
 
 mod actor;
 mod ask;
@@ -99,7 +100,8 @@ impl Ranks {
         Ok(ranks)
     }
 
-    /// Makes one step: when it resolves, every rank of the last epoch has applied it.
+    /// Makes one step: when it resolves, every rank of the last epoch has applied it. Where the
+    /// future is dropped, the step is made all the same.
     ///
     /// # Errors
     /// A step that was not made: nothing of it is applied.

@@ -27,8 +27,8 @@ pub struct Reducer {
 }
 
 impl Reducer {
-    /// On the cores of `before`, where this thread is pinned: the sums of a rank are made beside what
-    /// it computes.
+    /// On the cores of `before`, where this thread is pinned: the sums of a rank are made beside
+    /// what it computes.
     ///
     /// # Errors
     /// A thread that cannot be started.

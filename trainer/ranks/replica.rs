@@ -1,4 +1,4 @@
-//! One rank's copy of what learns, and its part in a step: prepared first, with nothing changed, and
+//! One rank's copy of what learns, and its part in a step: prepared first, with nothing changed,
 //! then committed or let go.
 
 use std::collections::HashMap;

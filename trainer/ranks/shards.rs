@@ -2,7 +2,7 @@
 
 /// The samples of each of `world_size` ranks, ascending, by their numbers of tokens: the longest
 /// goes first, each to the rank that has the fewest tokens so far, the lower where they are equal.
-/// The fullest rank has at most 4/3 of the least possible (Graham 1969). `world_size` is at least 1.
+/// The fullest rank has at most 4/3 of the least possible (Graham 1969). `world_size`: 1 or more.
 pub fn shards(tokens: &[usize], world_size: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..tokens.len()).collect();
     // A stable sort: samples of one length keep their order.

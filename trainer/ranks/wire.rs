@@ -1,4 +1,4 @@
-//! What goes over the wire where a rank lives on another node: [orders](super::home::Order) and what
+//! What goes over the wire where a rank lives elsewhere: [orders](super::home::Order), and what
 //! ranks [say](super::home::Said), as messages of bounded size.
 //!
 //! What may be long follows its head in pieces: samples one by one, tensors as `Values`, files as
