@@ -38,7 +38,9 @@ impl Farewell {
             CollectiveError::Aborted(reason) => (4, 0, 0, reason.as_str()),
             CollectiveError::Mismatch { rank, what } => (5, *rank, 0, what.as_str()),
         };
-        let text = &text[..text.floor_char_boundary(FAREWELL_BYTES_MAX - FIXED_BYTES)];
+        let most = text.len().min(FAREWELL_BYTES_MAX - FIXED_BYTES);
+        let end = (0..=most).rev().find(|at| text.is_char_boundary(*at));
+        let text = &text[..end.unwrap_or_default()];
         let mut bytes = vec![kind, 0];
         bytes.extend(self.hops.to_le_bytes());
         bytes.extend((rank as u32).to_le_bytes());

@@ -63,7 +63,7 @@ async fn strike_everywhere(
         }
     }
     // Where all was on its way already, a strike may come too late to harm this call.
-    assert!(failed > cases * 9 / 10, "only {failed} of {cases} have failed");
+    assert!(failed > cases * 8 / 10, "only {failed} of {cases} have failed");
 }
 
 fn has_failed(ended: &[Ended]) -> bool {

@@ -27,7 +27,6 @@ pub(super) fn widen_bf16(values: &mut [f32], from: &[u16]) {
 }
 
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "of the upper half")]
 fn to_bf16(value: f32) -> u16 {
     let bits = value.to_bits();
     let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
