@@ -63,9 +63,8 @@ impl Gradients {
         let peer = lock(&self.peers).entry(node.clone()).or_default().clone();
         let link = {
             let mut dialled = peer.dialled.lock().await;
-            let known = dialled.clone().into_iter().chain(lock(&peer.accepted).clone());
-            let known = known.filter(|link| is_alive(&**link)).next();
-            match known {
+            let mut known = dialled.clone().into_iter().chain(lock(&peer.accepted).clone());
+            match known.find(|link| is_alive(&**link)) {
                 Some(link) => link,
                 None => {
                     let at = self.board.peers().get(node).and_then(|entry| entry.view.at);

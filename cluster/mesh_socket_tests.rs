@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -102,6 +103,9 @@ async fn come_and_go(over_tcp: bool) {
             }
         });
     }
+    for _ in 0..3 {
+        sum(&two, &one).await;
+    }
     while let Some(talked) = talks.join_next().await {
         talked.unwrap();
     }
@@ -109,4 +113,25 @@ async fn come_and_go(over_tcp: bool) {
     let down = timeout(SOON, events.recv()).await.unwrap();
     assert!(matches!(down, Some(MeshEvent::Down { reason: DownReason::Left, .. })), "{down:?}");
     two.stop().await;
+}
+
+/// A few MiB on a stream for gradients, of which only one direction is used in the end.
+async fn sum(from: &Mesh, to: &Mesh) {
+    let (values, mut found) = (vec![7; 3 << 20], Vec::new());
+    let mut opened = from.open_gradients(&id(0)).await.unwrap();
+    opened.send.write_u8(1).await.unwrap();
+    opened.send.flush().await.unwrap();
+    let (peer, mut taken) = timeout(SOON, to.accept_gradients()).await.unwrap().unwrap();
+    assert_eq!((peer.node, taken.receive.read_u8().await.unwrap()), (id(1), 1));
+    taken.send.write_u8(2).await.unwrap();
+    taken.send.shutdown().await.unwrap();
+    drop(taken.send);
+    assert_eq!(opened.receive.read_u8().await.unwrap(), 2);
+    let (send, receive) = (&mut opened.send, &mut taken.receive);
+    let write = async {
+        send.write_all(&values).await.unwrap();
+        send.shutdown().await.unwrap();
+    };
+    let (_, read) = tokio::join!(write, receive.read_to_end(&mut found));
+    assert!(read.is_ok() && found == values);
 }
