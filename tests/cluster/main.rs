@@ -9,7 +9,6 @@ mod ledger;
 mod life;
 mod measure;
 mod network;
-#[expect(dead_code, reason = "of what a policy has learnt, these need the run file alone")]
 #[path = "../train/policy.rs"]
 mod policy;
 mod process;
