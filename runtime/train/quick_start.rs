@@ -17,8 +17,8 @@ use crate::signals::Signals;
 /// Tasks to learn from and to measure with.
 const TASKS: u32 = 960;
 const HELD_OUT: u32 = 200;
-/// Steps of `sft`, of 16 samples each: 13 times all that was said.
-const WARM_STEPS: u32 = 780;
+/// Steps of `sft`, of 16 samples each: 16 times all that was said.
+const WARM_STEPS: u32 = 960;
 
 const DEMO: &str = include_str!("quick_start_demo.toml");
 const TRAIN: &str = include_str!("quick_start.toml");
