@@ -128,7 +128,7 @@ mod tests {
             passed: 3,
             reward_mean: 3.0 / 7.0,
             too_long: 0,
-            staleness_mean: 0.75,
+            staleness_mean: 1.0,
             staleness_max: 2,
         };
         assert_eq!(figures, expected);

@@ -144,8 +144,8 @@ fn an_instance_is_pinned() {
     insta::assert_snapshot!(
         [made[6].name.clone(), text("instruction.md"), text("tests/test.sh")].join("\n"),
         @r#"
-    files-words-64-0
-    Count the words of e. Write the number into g.
+    files-words-39-0
+    Count the words of pen. Write the number into odd.
 
     #!/bin/bash
     # The reward is 1 when every test passes, else 0.
@@ -154,13 +154,13 @@ fn an_instance_is_pinned() {
       if [ "$1" = 0 ]; then echo "ok: $2"; else echo "not ok: $2"; reward=0; fi
     }
     cd /app || exit
-    [ -f g ] && text=$(cat g) && [ "${text//[[:space:]]}" = 8 ]
-    result $? 'number in g'
-    [ -f e ] && [ "$(cat e)" = 'cat bell
-    fish moon
-    rock fish
-    rice gold' ]
-    result $? 'text of e'
+    [ -f odd ] && text=$(cat odd) && [ "${text//[[:space:]]}" = 8 ]
+    result $? 'number in odd'
+    [ -f pen ] && [ "$(cat pen)" = 'moon fish
+    dog red
+    king gold
+    king moon' ]
+    result $? 'text of pen'
     echo $reward > /logs/verifier/reward.txt
     "#
     );
