@@ -3,7 +3,8 @@
 //!
 //! Every sample is a process of its own (gloo's ranks are one each), ours and theirs by turns; of
 //! each sample the median call counts, of the rounds the best. *Algorithm* bandwidth is size over
-//! time, *bus* bandwidth that times 2 (n - 1) / n: what each rank sends. The bound of copying is the
+//! time, *bus* bandwidth that times 2 (n - 1) / n: what each rank sends. The bound of copying is
+//! the
 //! time in which as many threads copy as many bytes as an all-reduce has to read and write.
 //!
 //! `cargo bench --bench ring`, some minutes. `ORCAPACK_PYTHON` names a Python that has torch (else
@@ -86,7 +87,8 @@ fn compare(world_size: usize, megabytes: usize, python: Option<&str>) {
         };
         if ms.is_finite() {
             println!(
-                "{world_size:>5} {megabytes:>5} {link:>8} {ms:>9.2} {algorithm:>15} {bus:>9} {:>7} {:>7}",
+                "{world_size:>5} {megabytes:>5} {link:>8} {ms:>9.2} {algorithm:>15} {bus:>9} \
+                 {:>7} {:>7}",
                 ratio(gloo),
                 ratio(copy),
             );

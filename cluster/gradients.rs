@@ -1,7 +1,8 @@
 //! Connections for gradients: between two peers one of its own, so that bulk of that size is in
 //! nobody's way.
 //!
-//! It is made when the first stream is asked for, by whoever can dial the other, and carries streams
+//! It is made when the first stream is asked for, by whoever can dial the other, and carries
+//! streams
 //! both ways. It belongs to the session with the peer: who has none is not let in, and it ends when
 //! the session does. Where both sides dial at once there are two of them.
 

@@ -166,7 +166,8 @@ impl Mesh {
     }
 
     /// Opens a stream to a peer on a connection that has nothing but gradients, which is made if
-    /// there is none. The peer hears of it with the first byte. See [`gradients`](crate::gradients).
+    /// there is none. The peer hears of it with the first byte. See
+    /// [`gradients`](crate::gradients).
     ///
     /// # Errors
     /// There is no session with the peer, or no connection can be had.

@@ -43,7 +43,8 @@ pub struct Finished {
 }
 
 impl UnderWay {
-    /// Watches a run, to whose nodes `weights` brings its policy's. `tally` is the one that it counts in.
+    /// Watches a run, to whose nodes `weights` brings its policy's. `tally` is the one that it
+    /// counts in.
     pub fn new(run: Run, tally: Arc<Tally>, weights: Option<Broadcast>) -> Self {
         let (coordinator, mesh) = (run.coordinator(), run.mesh());
         let (publish, status) = watch::channel(status(&run, &tally));

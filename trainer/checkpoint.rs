@@ -61,7 +61,8 @@ const MANIFEST: &str = "checkpoint.json";
 const PREFIX: &str = "step_";
 const STAGED: &str = ".staged";
 
-/// A checkpoint that is being written. Dropped before its end, it leaves `folder` as it was, but for
+/// A checkpoint that is being written. Dropped before its end, it leaves `folder` as it was, but
+/// for
 /// what [`prune`] removes.
 #[derive(Debug)]
 pub struct CheckpointWriter {

@@ -1,4 +1,5 @@
-//! Where the configuration of `train` comes from: defaults, the run to resume, file, `--set`, flags.
+//! Where the configuration of `train` comes from: defaults, the run to resume, file, `--set`,
+//! flags.
 
 use std::path::Path;
 

@@ -1,5 +1,6 @@
 //! The loop: rollouts are admitted, become batches, become steps, become weights that sample the
-//! next rollouts. What may happen when is the [pacer](crate::train::pacer)'s to say; who does it are
+//! next rollouts. What may happen when is the [pacer](crate::train::pacer)'s to say; who does it
+//! are
 //! the [rollouts](crate::train::rollouts), the ranks and the deliveries.
 //!
 //! A step is: its batch is written down (AC-5), the ranks make it, the samplers get its weights.
@@ -134,7 +135,8 @@ impl Training {
         }
     }
 
-    /// To the last step, or to where it is interrupted. Whatever the end, nothing of its rollouts is
+    /// To the last step, or to where it is interrupted. Whatever the end, nothing of its rollouts
+    /// is
     /// left.
     ///
     /// # Errors
@@ -251,7 +253,8 @@ impl Training {
         }
     }
 
-    /// Has the ranks make a step, and goes on with the rollouts meanwhile. A step is waited for even
+    /// Has the ranks make a step, and goes on with the rollouts meanwhile. A step is waited for
+    /// even
     /// when the run is to end: it cannot be left half made.
     async fn make_step(&mut self, batch: StepBatch) -> Result<StepReport, Stopped> {
         let ranks = self.parts.ranks.clone();
@@ -308,7 +311,8 @@ impl Training {
         admitted.map_err(|error| Failure::internal(error.to_string()))
     }
 
-    /// What ended before a resume is taken as if it had ended now, and what was admitted and did not
+    /// What ended before a resume is taken as if it had ended now, and what was admitted and did
+    /// not
     /// end is admitted again.
     async fn take_past(&mut self) -> Result<(), Failure> {
         for ended in std::mem::take(&mut self.past) {

@@ -160,7 +160,8 @@ impl<'v> Flow<'v> {
         self.state.borrow().cause.as_ref().map(|cause| cause.farewell.cause.clone())
     }
 
-    /// What the next rank has to be told, once for each new cause; `None` once there can be no more.
+    /// What the next rank has to be told, once for each new cause; `None` once there can be no
+    /// more.
     pub(super) async fn to_tell(&self) -> Option<Farewell> {
         loop {
             {

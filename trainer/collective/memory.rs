@@ -2,7 +2,8 @@
 //!
 //! A call is two meetings. At the first, each rank lends its buffer to the group; once all are
 //! there, each works on its own region of all of them, in the order of the ranks. At the second,
-//! the last one to be done takes the loans back, and nobody leaves before. So a buffer is touched by
+//! the last one to be done takes the loans back, and nobody leaves before. So a buffer is touched
+//! by
 //! others only while its owner waits, and each of its values by one rank only: that is what the
 //! unsafe code in this file rests on.
 //!

@@ -7,7 +7,8 @@
 //! How a call fails: the half that notices says so, the other one ends its frame, and the next rank
 //! is told why in a [`farewell`](crate::collective::farewell). Then the streams are closed, so that
 //! both neighbours notice whatever they do. A rank that is not sure of the cause (it has only
-//! waited, or its stream to the next rank has failed) listens a while to what the previous one says.
+//! waited, or its stream to the next rank has failed) listens a while to what the previous one
+//! says.
 
 use std::ops::Range;
 use std::pin::pin;

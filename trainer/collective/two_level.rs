@@ -1,7 +1,8 @@
 //! Ranks on several nodes: memory within a node, a ring between the nodes.
 //!
 //! The first rank of each node is its leader. Each node sums in its leader's buffer, the leaders'
-//! ring sums over the nodes, and each node copies from its leader. So the network carries each value
+//! ring sums over the nodes, and each node copies from its leader. So the network carries each
+//! value
 //! for a node, and not for each of its ranks. The sum is that over the nodes of their sums.
 
 use std::ops::Range;
@@ -25,7 +26,8 @@ pub struct TwoLevel {
 impl TwoLevel {
     /// Of a rank that is `local` in node `node`, where node i has `ranks[i]` ranks, and ranks are
     /// numbered node by node. The leader of a node has the ring, in which it is rank `node`, if
-    /// there is another node. Both are aborted by their own means ([`Abort::and`] makes one of them);
+    /// there is another node. Both are aborted by their own means ([`Abort::and`] makes one of
+    /// them);
     /// an error of the one ends the other.
     ///
     /// # Errors
@@ -69,7 +71,8 @@ impl TwoLevel {
         result.inspect_err(|error| self.local.fail(error.clone()))
     }
 
-    /// Within the node. Without its leader the ring can do nothing, nor the leader without its node.
+    /// Within the node. Without its leader the ring can do nothing, nor the leader without its
+    /// node.
     fn within(
         &mut self,
         job: Job,

@@ -1,9 +1,9 @@
 //! Ranks on the nodes of a cluster.
 //!
 //! ```text
-//! coordinator: Ranks ── Nodal (a home) ─── port of the remote actor `rank` ─── node: a rank's thread
-//!                                                                                  │ Rings
-//!                                              other nodes' ranks ── gradients ────┘
+//! coordinator: Ranks ── Nodal (a home) ── port of the remote actor `rank` ── node: its thread
+//!                                                                              │ Rings
+//!                                          other nodes' ranks ── gradients ────┘
 //! ```
 //! - [`home`]: where a rank lives, as its leader sees it.
 //! - [`node`]: the remote actor, which runs the rank there.
@@ -63,7 +63,8 @@ pub fn read(text: &str, base: TrainConfig) -> Result<TrainConfig, Defects> {
     doc.finish(config)
 }
 
-/// On which node each rank lives. They are dealt to the nodes in turn, and numbered node by node, so
+/// On which node each rank lives. They are dealt to the nodes in turn, and numbered node by node,
+/// so
 /// that those of one node stand beside each other.
 pub fn deal(count: u32, nodes: &[NodeId]) -> Vec<NodeId> {
     let place = |node: &NodeId| nodes.iter().position(|other| other == node);
