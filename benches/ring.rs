@@ -4,8 +4,7 @@
 //! Every sample is a process of its own (gloo's ranks are one each), ours and theirs by turns; of
 //! each sample the median call counts, of the rounds the best. *Algorithm* bandwidth is size over
 //! time, *bus* bandwidth that times 2 (n - 1) / n: what each rank sends. The bound of copying is
-//! the
-//! time in which as many threads copy as many bytes as an all-reduce has to read and write.
+//! the time in which as many threads copy as many bytes as an all-reduce has to read and write.
 //!
 //! `cargo bench --bench ring`, some minutes. `ORCAPACK_PYTHON` names a Python that has torch (else
 //! it is `python3`); without one, only our side is measured.

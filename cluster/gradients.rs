@@ -2,9 +2,8 @@
 //! nobody's way.
 //!
 //! It is made when the first stream is asked for, by whoever can dial the other, and carries
-//! streams
-//! both ways. It belongs to the session with the peer: who has none is not let in, and it ends when
-//! the session does. Where both sides dial at once there are two of them.
+//! streams both ways. It belongs to the session with the peer: who has none is not let in, and it
+//! ends when the session does. Where both sides dial at once there are two of them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -62,8 +62,7 @@ const PREFIX: &str = "step_";
 const STAGED: &str = ".staged";
 
 /// A checkpoint that is being written. Dropped before its end, it leaves `folder` as it was, but
-/// for
-/// what [`prune`] removes.
+/// for what [`prune`] removes.
 #[derive(Debug)]
 pub struct CheckpointWriter {
     folder: PathBuf,

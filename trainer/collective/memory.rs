@@ -3,8 +3,7 @@
 //! A call is two meetings. At the first, each rank lends its buffer to the group; once all are
 //! there, each works on its own region of all of them, in the order of the ranks. At the second,
 //! the last one to be done takes the loans back, and nobody leaves before. So a buffer is touched
-//! by
-//! others only while its owner waits, and each of its values by one rank only: that is what the
+//! by others only while its owner waits, and each of its values by one rank only: that is what the
 //! unsafe code in this file rests on.
 //!
 //! A rank waits for others at the first meeting alone, until its deadline, an abort, or the end of

@@ -2,8 +2,7 @@
 //!
 //! The first rank of each node is its leader. Each node sums in its leader's buffer, the leaders'
 //! ring sums over the nodes, and each node copies from its leader. So the network carries each
-//! value
-//! for a node, and not for each of its ranks. The sum is that over the nodes of their sums.
+//! value for a node, and not for each of its ranks. The sum is that over the nodes of their sums.
 
 use std::ops::Range;
 
@@ -27,8 +26,7 @@ impl TwoLevel {
     /// Of a rank that is `local` in node `node`, where node i has `ranks[i]` ranks, and ranks are
     /// numbered node by node. The leader of a node has the ring, in which it is rank `node`, if
     /// there is another node. Both are aborted by their own means ([`Abort::and`] makes one of
-    /// them);
-    /// an error of the one ends the other.
+    /// them); an error of the one ends the other.
     ///
     /// # Errors
     /// Parts that do not belong together.

@@ -64,8 +64,7 @@ pub fn read(text: &str, base: TrainConfig) -> Result<TrainConfig, Defects> {
 }
 
 /// On which node each rank lives. They are dealt to the nodes in turn, and numbered node by node,
-/// so
-/// that those of one node stand beside each other.
+/// so that those of one node stand beside each other.
 pub fn deal(count: u32, nodes: &[NodeId]) -> Vec<NodeId> {
     let place = |node: &NodeId| nodes.iter().position(|other| other == node);
     let mut dealt: Vec<NodeId> = nodes.iter().cycle().take(count as usize).cloned().collect();
