@@ -34,6 +34,12 @@ pub fn print_json_line(value: &impl Serialize) -> Result<(), Failure> {
     print(&format!("{text}\n"))
 }
 
+/// `--dry-run`: a configuration file, with what it comes to in comments.
+pub fn print_plan(config: &str, about: &str) -> Result<(), Failure> {
+    let about = about.lines().map(|line| format!("# {line}").trim_end().to_owned() + "\n");
+    print(&format!("{config}\n{}", about.collect::<String>()))
+}
+
 /// Rows under a header, columns apart by two spaces, lines without trailing blanks. Cells are
 /// broken into lines where the table would be wider than `width`.
 pub fn table<const N: usize>(

@@ -84,9 +84,7 @@ impl Plan {
             output::plural(self.config.rollouts.n_attempts, "attempt"),
             output::plural(self.rollouts(), "rollout"),
         );
-        let about: String =
-            about.lines().map(|line| format!("# {line}").trim_end().to_owned() + "\n").collect();
-        output::print(&format!("{config}\n{about}"))?;
+        output::print_plan(&config, &about)?;
         Ok(Exit::Done)
     }
 }

@@ -11,6 +11,7 @@ use orcapack_tasks::toml_section::Section;
 use orcapack_trainer::collective::ring::Wire;
 use orcapack_trainer::loss::aggregate::Aggregate;
 use orcapack_trainer::loss::{LossKind, LossSettings};
+use orcapack_trainer::policy_step::OldLogprobs;
 use serde::{Serialize, Serializer};
 use serde_json::Map;
 
@@ -49,20 +50,15 @@ pub struct LoopConfig {
     /// run is the same each time.
     pub max_off_policy_steps: u64,
     /// What the probability of a sampled token is compared with: what its sampler said, or what
-    /// the policy says at the beginning of the step, for one more forward pass.
+    /// the policy says at the beginning of the step.
     #[serde(serialize_with = "old")]
-    pub old_logprobs: Old,
+    pub old_logprobs: OldLogprobs,
     #[serde(flatten)]
     pub learning: LearningConfig,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Old {
-    Sampler,
-    Recompute,
-}
-
-const OLD: [(&str, Old); 2] = [("sampler", Old::Sampler), ("recompute", Old::Recompute)];
+const OLD: [(&str, OldLogprobs); 2] =
+    [("sampler", OldLogprobs::Sampler), ("recompute", OldLogprobs::Recompute)];
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct LossConfig(pub LossSettings);
@@ -138,7 +134,7 @@ impl TrainConfig {
                 steps: 100,
                 groups_per_step: 16,
                 max_off_policy_steps: 2,
-                old_logprobs: Old::Sampler,
+                old_logprobs: OldLogprobs::Sampler,
                 learning: LearningConfig {
                     warmup_steps: 0,
                     schedule: orcapack_trainer::optimizer::schedule::Decay::Constant,
@@ -208,7 +204,7 @@ impl TrainConfig {
             let found = format!("`{}`", kind.as_str());
             root.section("agent").refuse("kind", "team, whose orchestrator is trained", found);
         }
-        let recompute = self.train.old_logprobs == Old::Recompute;
+        let recompute = self.train.old_logprobs == OldLogprobs::Recompute;
         if self.loss.0.tis_cap.is_some() && !recompute {
             let expected = "train.old_logprobs = \"recompute\" beside it";
             root.section("loss").refuse("tis_cap", expected, "sampler");
@@ -329,7 +325,7 @@ impl Serialize for LossConfig {
     }
 }
 
-fn old<S: Serializer>(value: &Old, serializer: S) -> Result<S::Ok, S::Error> {
+fn old<S: Serializer>(value: &OldLogprobs, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(name_of(value, &OLD))
 }
 

@@ -6,9 +6,9 @@ use candle_core::Device;
 use orcapack_tasks::{Defect, Defects};
 use orcapack_trainer::learner::{Learner, Trainee};
 use orcapack_trainer::policy::Policy;
-use orcapack_trainer::policy_step::{OldLogprobs, RlSettings};
+use orcapack_trainer::policy_step::RlSettings;
 
-use crate::train::config::{Old, TrainConfig};
+use crate::train::config::TrainConfig;
 
 /// Of each rank; `temperature` is that of the samples.
 pub fn settings(config: &TrainConfig, temperature: f32) -> RlSettings {
@@ -20,10 +20,7 @@ pub fn settings(config: &TrainConfig, temperature: f32) -> RlSettings {
         clip_norm: learning.clip_norm,
         adamw: learning.adamw(),
         step: learning.step(temperature),
-        old: match train.old_logprobs {
-            Old::Sampler => OldLogprobs::Sampler,
-            Old::Recompute => OldLogprobs::Recompute,
-        },
+        old: train.old_logprobs,
         overlap: ranks.overlap,
         shard_optimizer: ranks.shard_optimizer,
         bucket_bytes: ranks.bucket_kb << 10,

@@ -184,8 +184,7 @@ impl TrainPlan {
         }
         let config =
             self.config.to_toml().map_err(|error| Failure::bad_input(error.to_string()))?;
-        let about: String = self.about().lines().map(|line| format!("# {line}\n")).collect();
-        output::print(&format!("{config}\n{about}"))?;
+        output::print_plan(&config, &self.about())?;
         Ok(Exit::Done)
     }
 

@@ -1,7 +1,6 @@
 //! The loop: rollouts are admitted, become batches, become steps, become weights that sample the
 //! next rollouts. What may happen when is the [pacer](crate::train::pacer)'s to say; who does it
-//! are
-//! the [rollouts](crate::train::rollouts), the ranks and the deliveries.
+//! are the [rollouts](crate::train::rollouts), the ranks and the deliveries.
 //!
 //! A step is: its batch is written down (AC-5), the ranks make it, the samplers get its weights.
 //! After a resume, steps that were written down after the checkpoint are made again, from the same
@@ -68,6 +67,8 @@ pub struct Trained {
 pub struct Training {
     parts: Parts,
     pacer: Pacer<Vec<Sample>>,
+    /// The first training rollout: the pacer counts from it.
+    first: u32,
     /// Of this run's past: how rollouts ended that have not been admitted again.
     past: Vec<Ended>,
     /// Batches that were written down for steps still to be made.
@@ -124,6 +125,7 @@ impl Training {
         Self {
             parts,
             pacer,
+            first,
             past: ended,
             written,
             rewards: BTreeMap::new(),
@@ -136,8 +138,7 @@ impl Training {
     }
 
     /// To the last step, or to where it is interrupted. Whatever the end, nothing of its rollouts
-    /// is
-    /// left.
+    /// is left.
     ///
     /// # Errors
     /// A value that is not finite, no rank left, samplers that cannot be reached, and what the
@@ -201,10 +202,9 @@ impl Training {
         self.seconds.waiting_for_batch += waited.elapsed().as_secs_f64();
         // Whole groups, their lost members too.
         let size = self.parts.layout.group_size;
-        let first = self.parts.layout.first_training();
         let rollouts: Vec<u32> = groups
             .iter()
-            .flat_map(|group| (0..size).map(|member| first + group.number * size + member))
+            .flat_map(|group| (0..size).map(|member| self.first + group.number * size + member))
             .collect();
         let consumed = self.parts.rollouts.consume(step, &rollouts).await;
         consumed.map_err(|error| Failure::internal(error.to_string()))?;
@@ -234,8 +234,7 @@ impl Training {
     /// The groups of a step: those that were written down for it, or the next that there are.
     async fn next_batch(&mut self, step: u64) -> Result<Vec<Group<Vec<Sample>>>, Stopped> {
         if let Some(rollouts) = self.written.remove(&step) {
-            let first = self.parts.layout.first_training();
-            let numbers: Vec<u32> = rollouts.iter().map(|rollout| rollout - first).collect();
+            let numbers: Vec<u32> = rollouts.iter().map(|rollout| rollout - self.first).collect();
             return self.pacer.replay(&numbers).ok_or_else(|| {
                 let message = format!("rollouts of step {step} are not in the ledger any more");
                 Stopped::Failed(Failure::internal(message))
@@ -254,8 +253,7 @@ impl Training {
     }
 
     /// Has the ranks make a step, and goes on with the rollouts meanwhile. A step is waited for
-    /// even
-    /// when the run is to end: it cannot be left half made.
+    /// even when the run is to end: it cannot be left half made.
     async fn make_step(&mut self, batch: StepBatch) -> Result<StepReport, Stopped> {
         let ranks = self.parts.ranks.clone();
         let mut stepping = pin!(ranks.step(batch));
@@ -289,9 +287,8 @@ impl Training {
     /// Lets as many rollouts begin as may.
     fn admit(&mut self) -> Result<(), Failure> {
         let admitted = self.pacer.admit();
-        let first = self.parts.layout.first_training();
         if !admitted.is_empty() {
-            let range = admitted.start + first..admitted.end + first;
+            let range = admitted.start + self.first..admitted.end + self.first;
             self.admit_range(range)?;
         }
         let is_idle = self.parts.rollouts.in_flight() == 0;
@@ -312,14 +309,12 @@ impl Training {
     }
 
     /// What ended before a resume is taken as if it had ended now, and what was admitted and did
-    /// not
-    /// end is admitted again.
+    /// not end is admitted again.
     async fn take_past(&mut self) -> Result<(), Failure> {
         for ended in std::mem::take(&mut self.past) {
             self.take(ended).await?;
         }
-        let first = self.parts.layout.first_training();
-        let again: Vec<u32> = self.pacer.not_ended().map(|rollout| rollout + first).collect();
+        let again: Vec<u32> = self.pacer.not_ended().map(|rollout| rollout + self.first).collect();
         for rollout in again {
             self.admit_range(rollout..rollout + 1)?;
         }
@@ -357,8 +352,7 @@ impl Training {
 
     async fn take(&mut self, ended: Ended) -> Result<(), Failure> {
         let Ended { rollout, attempt, outcome } = ended;
-        let first = self.parts.layout.first_training();
-        let Some(number) = rollout.checked_sub(first) else {
+        let Some(number) = rollout.checked_sub(self.first) else {
             self.rewards.insert(rollout, outcome.reward());
             return Ok(());
         };
