@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::defect::Defects;
 use crate::file_tree::FileTree;
 use crate::generate::random::Random;
-use crate::generate::template::{End, Made, Template};
+use crate::generate::template::{End, Made, Template, quoted};
 use crate::import;
 
 #[derive(Debug)]
@@ -41,7 +41,13 @@ impl Instance {
         for (path, text) in &made.start {
             put(&format!("environment/files/{path}"), text);
         }
+        if !made.setup.is_empty() {
+            put("environment/setup.sh", &script("", &made.setup));
+        }
         put("tests/test.sh", &tests(&made.end));
+        for (path, text) in &made.hidden {
+            put(&format!("tests/{path}"), text);
+        }
         put("solution/solve.sh", &script("", &made.solution));
         put("known-bad/nothing.sh", &script("does nothing", &["true".to_owned()]));
         put("known-bad/hard-coded.sh", &script("a fixed answer", &made.hard_coded));
@@ -87,8 +93,15 @@ timeout_sec = 30.0
 }
 
 fn dockerfile(made: &Made) -> String {
-    let copy = if made.start.is_empty() { "" } else { "COPY files/ ./\n" };
-    format!("FROM orcapack/base:1\nWORKDIR {WORKDIR}\n{copy}")
+    let mut text = format!("FROM orcapack/base:1\nWORKDIR {WORKDIR}\n");
+    if !made.start.is_empty() {
+        text.push_str("COPY files/ ./\n");
+    }
+    if !made.setup.is_empty() {
+        text.push_str("COPY setup.sh /tmp/setup.sh\n");
+        text.push_str("RUN bash -eu /tmp/setup.sh && rm /tmp/setup.sh\n");
+    }
+    text
 }
 
 fn script(wrong: &str, commands: &[String]) -> String {
@@ -98,8 +111,8 @@ fn script(wrong: &str, commands: &[String]) -> String {
     format!("#!/bin/bash\n{note}{commands}")
 }
 
-/// A test for each path: no other program than `cat` is started, since hundreds of these run at a
-/// time.
+/// A test for each that must hold. For files no other program than `cat` is started, since hundreds
+/// of these run at a time.
 fn tests(end: &[End]) -> String {
     let mut script = format!(
         r#"#!/bin/bash
@@ -115,10 +128,10 @@ cd {WORKDIR} || exit
         // Writing into a string cannot fail.
         let _ = match end {
             End::Text(path, text) => {
-                let text = text.trim_end_matches('\n');
+                let text = quoted(text.trim_end_matches('\n'));
                 writeln!(
                     script,
-                    "[ -f {path} ] && [ \"$(cat {path})\" = '{text}' ]\nresult $? 'text of {path}'"
+                    "[ -f {path} ] && [ \"$(cat {path})\" = {text} ]\nresult $? 'text of {path}'"
                 )
             }
             End::Number(path, number) => writeln!(
@@ -127,6 +140,13 @@ cd {WORKDIR} || exit
                  ]\nresult $? 'number in {path}'"
             ),
             End::Gone(path) => writeln!(script, "[ ! -e {path} ]\nresult $? 'no {path}'"),
+            End::Output(command, text) => {
+                let (name, text) = (quoted(command), quoted(text.trim_end_matches('\n')));
+                writeln!(script, "text=$({command}) && [ \"$text\" = {text} ]\nresult $? {name}")
+            }
+            End::Holds(what, command) => {
+                writeln!(script, "({command})\nresult $? {}", quoted(what))
+            }
         };
     }
     script.push_str("echo $reward > /logs/verifier/reward.txt\n");

@@ -8,11 +8,12 @@
 //! Parameters are for training or held out, by a hash of theirs: no instance of the one kind shares
 //! its parameters with one of the other, in whatever phrasing, seed or number they are made.
 
-mod files;
+mod families;
 mod instance;
 pub mod random;
 pub mod template;
 
+pub use crate::generate::families::FAMILIES;
 use crate::generate::instance::Instance;
 use crate::generate::random::Random;
 use crate::generate::template::Template;
@@ -25,16 +26,15 @@ pub struct Family {
     pub templates: &'static [Template],
 }
 
-/// All there are.
-pub static FAMILIES: [Family; 1] = [files::FAMILY];
-
-/// How many commands a task's own solution takes.
+/// What it takes who knows the tools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Difficulty {
-    /// One.
+    /// One command.
     Easy,
-    /// Two or three.
+    /// Two or three, or one that takes thought.
     Medium,
+    /// To find out first what is to be done, or a program of some lines.
+    Hard,
 }
 
 /// Which parameters are meant.
@@ -66,12 +66,14 @@ pub struct TooMany {
 }
 
 impl Difficulty {
-    pub const NAMES: [(&str, Self); 2] = [("easy", Self::Easy), ("medium", Self::Medium)];
+    pub const NAMES: [(&str, Self); 3] =
+        [("easy", Self::Easy), ("medium", Self::Medium), ("hard", Self::Hard)];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Easy => "easy",
             Self::Medium => "medium",
+            Self::Hard => "hard",
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Numbers that follow from a key and a counter alone, on every machine and in every version.
 
+use std::ops::RangeInclusive;
+
 /// Of splitmix64: 2^64 over the golden ratio.
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
@@ -29,6 +31,33 @@ impl Random {
     /// remainder is below 2^-32.
     pub fn below(&mut self, count: u64) -> u64 {
         self.draw().checked_rem(count).unwrap_or(0)
+    }
+
+    /// One of them.
+    ///
+    /// # Panics
+    /// Without any.
+    pub fn pick<'a, T>(&mut self, some: &'a [T]) -> &'a T {
+        &some[self.below(some.len() as u64) as usize]
+    }
+
+    /// A number of the range.
+    pub fn within(&mut self, range: RangeInclusive<usize>) -> usize {
+        range.start() + self.below((range.end() - range.start() + 1) as u64) as usize
+    }
+
+    /// So many of them, each another, in any order.
+    ///
+    /// # Panics
+    /// Where there are fewer.
+    pub fn some<T: Clone>(&mut self, of: &[T], count: usize) -> Vec<T> {
+        let mut left = of.to_vec();
+        (0..count).map(|_| left.swap_remove(self.below(left.len() as u64) as usize)).collect()
+    }
+
+    /// All of them, in any order.
+    pub fn shuffled<T: Clone>(&mut self, of: &[T]) -> Vec<T> {
+        self.some(of, of.len())
     }
 }
 

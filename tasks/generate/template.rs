@@ -25,18 +25,26 @@ pub struct Parameter {
 /// An instance without its instruction.
 #[derive(Debug, Default)]
 pub struct Made {
-    /// What lies in the working folder at the start: name and content.
+    /// What lies in the working folder at the start: path and content.
     pub start: Vec<(String, String)>,
+    /// Commands that prepare the working folder, once the files lie there, when its image is
+    /// built: what files alone cannot say, such as a repository's history. The agent does not see
+    /// them.
+    pub setup: Vec<String>,
+    /// Files that only the tests have, in `/tests`.
+    pub hidden: Vec<(String, String)>,
     /// What must hold in the end.
     pub end: Vec<End>,
     /// The commands of the solution, a line each.
     pub solution: Vec<String>,
-    /// Those of the known-bad solutions.
+    /// Those of one that makes what is right for what the agent sees, and for nothing else; where
+    /// that is all there is to see, a fixed answer.
     pub hard_coded: Vec<String>,
+    /// Those of one that is nearly right.
     pub near_miss: Vec<String>,
 }
 
-/// Of a path in the working folder.
+/// Of the working folder, in which commands run.
 #[derive(Debug)]
 pub enum End {
     /// A file with this text; how many line ends it ends with is nobody's business.
@@ -44,6 +52,45 @@ pub enum End {
     /// A file with this number and nothing else.
     Number(String, usize),
     Gone(String),
+    /// A command ends with 0 and writes this to standard output, line ends at the end aside.
+    Output(String, String),
+    /// What must hold, in words, and the command that then ends with 0.
+    Holds(String, String),
+}
+
+/// A file at the start: its lines.
+pub fn has(file: &str, content: &str) -> (String, String) {
+    (file.to_owned(), format!("{content}\n"))
+}
+
+pub fn text(file: &str, content: &str) -> End {
+    End::Text(file.to_owned(), content.to_owned())
+}
+
+pub fn number(file: &str, number: usize) -> End {
+    End::Number(file.to_owned(), number)
+}
+
+pub fn gone(path: &str) -> End {
+    End::Gone(path.to_owned())
+}
+
+pub fn output(command: &str, text: &str) -> End {
+    End::Output(command.to_owned(), text.to_owned())
+}
+
+pub fn holds(what: &str, command: &str) -> End {
+    End::Holds(what.to_owned(), command.to_owned())
+}
+
+/// A shell's word that stands for this text.
+pub fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// A command that writes these lines into a file.
+pub fn write(file: &str, content: &str) -> String {
+    format!("cat > {file} <<'END_OF_FILE'\n{}\nEND_OF_FILE", content.trim_end_matches('\n'))
 }
 
 impl Template {

@@ -59,7 +59,7 @@ const PURE: [&str; 93] = [
     "runtime/train/pacer.rs",
     "runtime/wire.rs",
     "tasks/admission.rs",
-    "tasks/generate/files.rs",
+    "tasks/generate/families/files.rs",
     "tasks/generate/random.rs",
     "tasks/generate/template.rs",
     "tasks/grading.rs",

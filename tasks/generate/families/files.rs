@@ -6,8 +6,7 @@ use std::ops::RangeInclusive;
 use crate::generate::Difficulty::{Easy, Medium};
 use crate::generate::Family;
 use crate::generate::random::Random;
-use crate::generate::template::End::{Gone, Number, Text};
-use crate::generate::template::{End, Made, Parameter, Template};
+use crate::generate::template::{Made, Parameter, Template, gone, has, number, text};
 
 pub(super) const FAMILY: Family = Family {
     name: "files",
@@ -78,6 +77,7 @@ static TEMPLATES: [Template; 16] = [
                 solution: vec![format!("echo {word} >> {file}")],
                 hard_coded: vec![format!("echo {FIXED} >> {file}")],
                 near_miss: vec![format!("echo {word} > {file}")],
+                ..Made::default()
             }
         },
     },
@@ -99,6 +99,7 @@ static TEMPLATES: [Template; 16] = [
                 solution: vec![format!("cp {from} {to}")],
                 hard_coded: vec![format!("echo {FIXED} > {to}")],
                 near_miss: vec![format!("mv {from} {to}")],
+                ..Made::default()
             }
         },
     },
@@ -116,10 +117,11 @@ static TEMPLATES: [Template; 16] = [
             let content = words(random, 2, &[]).join(" ");
             Made {
                 start: vec![has(from, &content)],
-                end: vec![text(to, &content), Gone(from.to_owned())],
+                end: vec![text(to, &content), gone(from)],
                 solution: vec![format!("mv {from} {to}")],
                 hard_coded: vec![format!("echo {FIXED} > {to}")],
                 near_miss: vec![format!("cp {from} {to}")],
+                ..Made::default()
             }
         },
     },
@@ -137,10 +139,11 @@ static TEMPLATES: [Template; 16] = [
             let contents = words(random, 3, &[]);
             Made {
                 start: vec![has(one, contents[0]), has(two, contents[1]), has("z", contents[2])],
-                end: vec![Gone(one.to_owned()), Gone(two.to_owned()), text("z", contents[2])],
+                end: vec![gone(one), gone(two), text("z", contents[2])],
                 solution: vec![format!("rm {one} {two}")],
                 hard_coded: vec!["rm z".to_owned()],
                 near_miss: vec![format!("rm {one}")],
+                ..Made::default()
             }
         },
     },
@@ -159,10 +162,11 @@ static TEMPLATES: [Template; 16] = [
             let content = lines.join("\n");
             Made {
                 start: vec![has(from, &content)],
-                end: vec![Number(to.to_owned(), lines.len()), text(from, &content)],
+                end: vec![number(to, lines.len()), text(from, &content)],
                 solution: vec![format!("wc -l < {from} > {to}")],
                 hard_coded: vec![format!("echo 1 > {to}")],
                 near_miss: vec![format!("wc -l {from} > {to}")],
+                ..Made::default()
             }
         },
     },
@@ -181,10 +185,11 @@ static TEMPLATES: [Template; 16] = [
             let content = lines.join("\n");
             Made {
                 start: vec![has(from, &content)],
-                end: vec![Number(to.to_owned(), 2 * lines.len()), text(from, &content)],
+                end: vec![number(to, 2 * lines.len()), text(from, &content)],
                 solution: vec![format!("wc -w < {from} > {to}")],
                 hard_coded: vec![format!("echo 1 > {to}")],
                 near_miss: vec![format!("wc -l < {from} > {to}")],
+                ..Made::default()
             }
         },
     },
@@ -206,6 +211,7 @@ static TEMPLATES: [Template; 16] = [
                 solution: vec![format!("cat {one} {two} > {to}")],
                 hard_coded: vec![format!("echo {FIXED} > {to}")],
                 near_miss: vec![format!("cat {two} {one} > {to}")],
+                ..Made::default()
             }
         },
     },
@@ -229,6 +235,7 @@ static TEMPLATES: [Template; 16] = [
                 solution: vec![format!("sort {from} > {to}")],
                 hard_coded: vec![format!("echo {FIXED} > {to}")],
                 near_miss: vec![format!("sort -r {from} > {to}")],
+                ..Made::default()
             }
         },
     },
@@ -253,6 +260,7 @@ static TEMPLATES: [Template; 16] = [
                 solution: vec![format!("grep {word} {from} > {to}")],
                 hard_coded: vec![format!("echo {word} > {to}")],
                 near_miss: vec![format!("grep -v {word} {from} > {to}")],
+                ..Made::default()
             }
         },
     },
@@ -275,6 +283,7 @@ static TEMPLATES: [Template; 16] = [
                 solution: vec![format!("head -n {count} {from} > {to}")],
                 hard_coded: vec![format!("echo {FIXED} > {to}")],
                 near_miss: vec![format!("tail -n {count} {from} > {to}")],
+                ..Made::default()
             }
         },
     },
@@ -297,6 +306,7 @@ static TEMPLATES: [Template; 16] = [
                 solution: vec![format!("sed -i s/{old}/{new}/g {file}")],
                 hard_coded: vec![format!("echo {new} > {file}")],
                 near_miss: vec![format!("sed -i s/{old}/{new}/ {file}")],
+                ..Made::default()
             }
         },
     },
@@ -336,10 +346,11 @@ static TEMPLATES: [Template; 16] = [
             let new = || format!("mkdir {folder}");
             Made {
                 start: vec![has(file, &content)],
-                end: vec![text(&format!("{folder}/{file}"), &content), Gone(file.to_owned())],
+                end: vec![text(&format!("{folder}/{file}"), &content), gone(file)],
                 solution: vec![new(), format!("mv {file} {folder}")],
                 hard_coded: vec![new(), format!("echo {FIXED} > {folder}/{file}")],
                 near_miss: vec![new(), format!("cp {file} {folder}")],
+                ..Made::default()
             }
         },
     },
@@ -366,6 +377,7 @@ static TEMPLATES: [Template; 16] = [
                 ],
                 hard_coded: vec![fixed(one), fixed(two)],
                 near_miss: vec![format!("cp {one} {two}"), format!("cp {two} {one}")],
+                ..Made::default()
             }
         },
     },
@@ -388,20 +400,11 @@ static TEMPLATES: [Template; 16] = [
                 solution: vec![format!("cp {file} {saved}"), write()],
                 hard_coded: vec![format!("echo {FIXED} > {saved}"), write()],
                 near_miss: vec![write(), format!("cp {file} {saved}")],
+                ..Made::default()
             }
         },
     },
 ];
-
-/// A file at the start.
-fn has(file: &str, content: &str) -> (String, String) {
-    (file.to_owned(), format!("{content}\n"))
-}
-
-/// A file in the end.
-fn text(file: &str, content: &str) -> End {
-    Text(file.to_owned(), content.to_owned())
-}
 
 /// So many words, each another, and none of `but`.
 fn words(random: &mut Random, count: usize, but: &[&str]) -> Vec<&'static str> {
