@@ -93,6 +93,8 @@ pub struct Stale {
 /// What is known of a past run when its ledger is opened again.
 #[derive(Clone, Debug, Default)]
 pub struct Past {
+    /// The rollouts whose part of the plan is on disk, in their order.
+    pub planned: Vec<u32>,
     pub attempts: Vec<PastAttempt>,
     /// The rollouts that have their terminal record, in their order.
     pub ended: Vec<Ended>,

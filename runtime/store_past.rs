@@ -12,7 +12,14 @@ use crate::store_rows;
 pub(crate) fn read(connection: &Connection, path: &Path) -> Result<Past, StoreError> {
     let attempts = attempts(connection, path)?;
     let ended = store_rows::results_of(connection, path)?;
-    Ok(Past { attempts, ended, batches: store_rows::batches_of(connection, path)? })
+    let planned = planned(connection, path)?;
+    Ok(Past { planned, attempts, ended, batches: store_rows::batches_of(connection, path)? })
+}
+
+fn planned(connection: &Connection, path: &Path) -> Result<Vec<u32>, StoreError> {
+    let rows = connection.prepare("SELECT rollout FROM rollouts ORDER BY rollout");
+    let read = rows.and_then(|mut rows| rows.query_map([], |row| row.get(0))?.collect());
+    read.map_err(|source| StoreError::Sqlite { path: path.to_owned(), source })
 }
 
 fn attempts(connection: &Connection, path: &Path) -> Result<Vec<PastAttempt>, StoreError> {

@@ -74,7 +74,10 @@ impl fmt::Display for Band {
 impl fmt::Display for NoBand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { min, max, of } = self;
-        write!(f, "expected min <= max <= of, and of at least 1, found min {min}, max {max}, of {of}")
+        write!(
+            f,
+            "expected min <= max <= of, and of at least 1, found min {min}, max {max}, of {of}"
+        )
     }
 }
 

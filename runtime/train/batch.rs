@@ -3,9 +3,9 @@
 use orcapack_tasks::grading;
 use orcapack_trainer::loss::advantage;
 use orcapack_trainer::policy_step::RlSample;
-use orcapack_trainer::samples::from_trajectory::Sample;
 
-use crate::train::pacer::Group;
+use crate::train::pacer::{Group, Member};
+use crate::train::trajectories::Said;
 
 /// What the groups of a step came to.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,7 +33,7 @@ pub struct GroupFigures {
 /// # Errors
 /// A reward that is not finite.
 pub fn make(
-    groups: Vec<Group<Vec<Sample>>>,
+    groups: Vec<Group<Said>>,
     version: u64,
     settings: Settings,
 ) -> Result<(Vec<RlSample>, GroupFigures), advantage::BadReward> {
@@ -47,7 +47,8 @@ pub fn make(
         figures.rollouts += rewards.len() as u64;
         figures.passed += passed;
         figures.lost += u64::from(group.lost);
-        let group_advantages = advantage::group(&rewards, settings.scale_by_std)?;
+        let shaped: Vec<f64> = group.members.iter().map(|it| settings.shaped(it)).collect();
+        let group_advantages = advantage::group(&shaped, settings.scale_by_std)?;
         if group_advantages.is_flat {
             match (rewards.is_empty(), passed > 0) {
                 (true, _) => {}
@@ -57,7 +58,7 @@ pub fn make(
             continue;
         }
         for (member, advantage) in group.members.into_iter().zip(group_advantages.advantages) {
-            for sample in member.samples {
+            for sample in member.samples.samples {
                 if sample.ids.len() > settings.sample_tokens_max {
                     figures.too_long += 1;
                 } else if !sample.trained.is_empty() {
@@ -77,21 +78,29 @@ pub fn make(
 }
 
 /// What of a run's settings it depends on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
     /// See [`advantage::group`].
     pub scale_by_std: bool,
     pub sample_tokens_max: usize,
+    /// See `train.action_bonus`. It is in the advantages, and in no figure.
+    pub action_bonus: f64,
+}
+
+impl Settings {
+    fn shaped(&self, member: &Member<Said>) -> f64 {
+        member.reward + self.action_bonus * member.samples.actions as f64
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use orcapack_trainer::samples::from_trajectory::TrainedToken;
+    use orcapack_trainer::samples::from_trajectory::{Sample, TrainedToken};
 
     use super::*;
-    use crate::train::pacer::Member;
 
-    const SETTINGS: Settings = Settings { scale_by_std: false, sample_tokens_max: 4 };
+    const SETTINGS: Settings =
+        Settings { scale_by_std: false, sample_tokens_max: 4, action_bonus: 0.0 };
 
     fn sample(len: u32, trained: usize) -> Sample {
         let token = |index| TrainedToken { index, sampler_logprob: -1.0, version: 3 };
@@ -99,9 +108,10 @@ mod tests {
         Sample { ids: (0..len).collect(), trained, unproven: 0 }
     }
 
-    fn group(number: u32, rewards: &[f64], oldest: u64) -> Group<Vec<Sample>> {
+    fn group(number: u32, rewards: &[f64], oldest: u64) -> Group<Said> {
         let member = |(rollout, reward): (u32, &f64)| {
-            let samples = vec![sample(3, 2), sample(3, 0)];
+            let actions = rollout as usize;
+            let samples = Said { samples: vec![sample(3, 2), sample(3, 0)], actions };
             Member { rollout, reward: *reward, samples, oldest: Some(oldest) }
         };
         let members = (0..).zip(rewards).map(member).collect();
@@ -135,9 +145,21 @@ mod tests {
     }
 
     #[test]
+    fn a_bonus_for_actions_makes_other_advantages_and_no_other_figures() {
+        let bonus = Settings { action_bonus: 0.5, ..SETTINGS };
+        let failed = || vec![group(0, &[0.0, 0.0], 0)];
+        let (samples, figures) = make(failed(), 0, bonus).unwrap();
+        let advantages: Vec<f32> = samples.iter().map(|it| it.advantage).collect();
+        assert_eq!(advantages, [-0.25, 0.25], "the second member took an action more");
+        assert_eq!((figures.passed, figures.reward_mean, figures.all_failed), (0, 0.0, 0));
+        let (samples, figures) = make(failed(), 0, SETTINGS).unwrap();
+        assert_eq!((samples.len(), figures.all_failed), (0, 1));
+    }
+
+    #[test]
     fn what_is_too_long_is_left_out_and_its_group_keeps_its_advantages() {
         let mut long = group(0, &[1.0, 0.0], 0);
-        long.members[0].samples = vec![sample(5, 1)];
+        long.members[0].samples.samples = vec![sample(5, 1)];
         let (samples, figures) = make(vec![long], 0, SETTINGS).unwrap();
         assert_eq!(samples.len(), 1);
         assert_eq!((samples[0].advantage, figures.too_long), (-0.5, 1));

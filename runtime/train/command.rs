@@ -145,7 +145,9 @@ async fn start(
         batch: batch::Settings {
             scale_by_std: config.loss.0.scale_by_std,
             sample_tokens_max: config.train.learning.micro_batch().row_tokens_max,
+            action_bonus: config.train.action_bonus,
         },
+        curriculum: plan.curriculum().map_err(|error| Failure::bad_input(error.to_string()))?,
         rollouts,
         ranks,
         deliveries,

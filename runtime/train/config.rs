@@ -20,6 +20,7 @@ use crate::config_models::ModelConfig;
 use crate::config_policy::BOUNDS;
 use crate::config_read::{count_or, path_or, small_or, strings_or};
 use crate::learning_config::{LearningConfig, name_of};
+use crate::train::curriculum::CurriculumConfig;
 
 /// Everything that one `train` run needs to know.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -29,6 +30,7 @@ pub struct TrainConfig {
     pub policy: PolicyConfig,
     pub train: LoopConfig,
     pub loss: LossConfig,
+    pub curriculum: CurriculumConfig,
     pub ranks: RanksConfig,
     pub evaluation: EvaluationConfig,
     pub checkpoints: CheckpointConfig,
@@ -53,6 +55,9 @@ pub struct LoopConfig {
     /// the policy says at the beginning of the step.
     #[serde(serialize_with = "old")]
     pub old_logprobs: OldLogprobs,
+    /// What each action of the orchestrator adds to its rollout's reward, whether it helped or not.
+    /// 0: unit tests alone are the reward. It is there to show what shaping does.
+    pub action_bonus: f64,
     #[serde(flatten)]
     pub learning: LearningConfig,
 }
@@ -135,6 +140,7 @@ impl TrainConfig {
                 groups_per_step: 16,
                 max_off_policy_steps: 2,
                 old_logprobs: OldLogprobs::Sampler,
+                action_bonus: 0.0,
                 learning: LearningConfig {
                     warmup_steps: 0,
                     schedule: orcapack_trainer::optimizer::schedule::Decay::Constant,
@@ -142,6 +148,7 @@ impl TrainConfig {
                 },
             },
             loss: LossConfig(LossSettings::of(LossKind::Grpo)),
+            curriculum: CurriculumConfig::DEFAULTS,
             ranks: RanksConfig {
                 count: 1,
                 nodes: Vec::new(),
@@ -174,6 +181,7 @@ impl TrainConfig {
             policy,
             train: LoopConfig::read(&root.section("train"), base.train),
             loss: LossConfig::read(&root.section("loss"), base.loss),
+            curriculum: CurriculumConfig::read(&root.section("curriculum"), base.curriculum),
             ranks: RanksConfig::read(&root.section("ranks"), base.ranks),
             evaluation: EvaluationConfig {
                 dataset: evaluation
@@ -249,6 +257,7 @@ impl LoopConfig {
                 0..=1000,
             ),
             old_logprobs: section.one_of_or("old_logprobs", base.old_logprobs, &OLD),
+            action_bonus: section.f64_or("action_bonus", base.action_bonus, -10.0..=10.0),
             learning: LearningConfig::read(section, base.learning),
         }
     }

@@ -19,8 +19,10 @@ pub struct Layout {
     pub tasks: u32,
     /// Rollouts of a group.
     pub group_size: u32,
-    /// Training groups.
+    /// Training groups that may be admitted.
     pub groups: u32,
+    /// Training groups that there are to choose from; at least as many.
+    pub candidates: u32,
     /// Of the order of the tasks.
     pub seed: u64,
 }
@@ -66,20 +68,19 @@ impl Layout {
             (0..self.held_out_attempts)
                 .flat_map(move |_| tasks.clone().map(|task| Role::Evaluation { task }))
         });
-        let tasks = self.visits();
-        let training = (0..self.groups).zip(tasks).flat_map(|(group, task)| {
+        let training = (0..).zip(self.visits()).flat_map(|(group, task)| {
             (0..self.group_size).map(move |_| Role::Training { group, task })
         });
         evaluations.chain(training)
     }
 
-    /// The tasks of the training groups: all of them in an order of the seed's, then all in
-    /// another.
-    fn visits(&self) -> impl Iterator<Item = u32> {
+    /// The tasks of the candidates: all of them in an order of the seed's, then all in another.
+    pub fn visits(&self) -> impl Iterator<Item = u32> {
         let (tasks, seed) = (self.tasks as usize, self.seed);
         (0..)
             .flat_map(move |epoch| random::permutation(tasks, random::bits(seed, epoch)))
             .map(|task| task as u32)
+            .take(self.candidates as usize)
     }
 }
 
@@ -95,6 +96,7 @@ mod tests {
         tasks: 4,
         group_size: 2,
         groups: 6,
+        candidates: 6,
         seed: 7,
     };
 

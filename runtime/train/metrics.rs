@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::summary::Share;
 use crate::train::batch::GroupFigures;
+use crate::train::curriculum::Pools;
 use crate::train::pacer::Dropped;
 
 /// One step.
@@ -33,6 +34,9 @@ pub struct Stepped {
     /// Versions between the policy and the oldest token of a group.
     pub staleness_mean: f64,
     pub staleness_max: u64,
+    /// Where the tasks are; `None` without a curriculum.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub curriculum: Option<Pools>,
     /// `None` where no group had anything to learn from, and no step of the optimizer was made.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub learnt: Option<Learnt>,
@@ -191,7 +195,8 @@ mod tests {
         figures.passed = 1;
         let empty = Stepped::of(1, &figures, Dropped { stale: 1, lost: 2 });
         let learnt = Some(Learnt { loss: -0.5, kl_to_reference: Some(0.25), ..Learnt::default() });
-        let full = Stepped { step: 2, learnt, ..empty.clone() };
+        let curriculum = Some(Pools { hard: 3, ..Pools::default() });
+        let full = Stepped { step: 2, learnt, curriculum, ..empty.clone() };
         let mut file = MetricsFile::open(&path, 0).unwrap();
         file.write(&evaluated).unwrap();
         file.write(&empty).unwrap();

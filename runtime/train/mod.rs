@@ -1,8 +1,8 @@
 //! Reinforcement learning of a policy from the rollouts of its own agents.
 //!
 //! - [`config`], [`layers`], [`plan`]: what is asked for, read and judged before anything starts.
-//! - [`layout`], [`pacer`], [`batch`]: which rollouts there are, when they begin, and what a step
-//!   makes of them. All of them pure.
+//! - [`layout`], [`curriculum`], [`pacer`], [`batch`]: which rollouts there are, which are worth it,
+//!   when they begin, and what a step makes of them. All of them pure.
 //! - [`training`]: the loop. It has [`rollouts`] run, the ranks learn, and [`delivery`] bring the
 //!   weights to the samplers; [`checkpoints`] are where it goes on.
 //! - [`learner`] is what a rank teaches; [`remote`] has ranks live on the nodes of a cluster.
@@ -12,6 +12,7 @@ pub mod batch;
 pub mod checkpoints;
 pub mod command;
 pub mod config;
+pub mod curriculum;
 pub mod curves;
 pub mod delivery;
 pub mod layers;

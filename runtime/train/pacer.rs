@@ -13,11 +13,14 @@
 //! every batch is sampled by the newest policy alone, and made of the next groups by number;
 //! otherwise of the first that are complete.
 //!
+//! There may be more candidates than groups that are to be admitted: who admits says which of them
+//! are wanted, until as many are left as are still needed.
+//!
 //! - PA-1: a group is in one batch at most, as a whole.
 //! - PA-2: no sample of a batch lies more than `K` versions behind the policy that is trained: a
 //!   group that waited too long is dropped, and counted.
 //! - PA-3: groups on their way are at most `(K + 1) B`.
-//! - PA-4: with `K = 0`, batch `n` is groups `n B` to `n B + B`, whatever ends first.
+//! - PA-4: with `K = 0`, each batch is the next `B` of the admitted groups, whatever ends first.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -30,8 +33,10 @@ pub struct Pace {
     pub group_size: u32,
     /// 0: synchronous.
     pub max_off_policy_steps: u64,
-    /// That there are.
+    /// That are admitted, in the end.
     pub groups: u32,
+    /// That there are to choose from; at least as many.
+    pub candidates: u32,
 }
 
 /// How a rollout ended, as far as it matters here. `S` is what it gives to be trained on.
@@ -82,8 +87,10 @@ pub struct Pacer<S> {
     taken: u64,
     /// The version that the samplers have.
     delivered: u64,
-    /// The next group to be admitted.
+    /// The next candidate.
     next: u32,
+    /// Groups that were admitted.
+    admitted: u32,
     /// By number: the ends of their rollouts.
     open: BTreeMap<u32, BTreeMap<u32, End<S>>>,
     /// Complete, in the order in which they are to be taken.
@@ -94,20 +101,26 @@ pub struct Pacer<S> {
 
 impl<S> Pacer<S> {
     pub fn new(pace: Pace) -> Self {
-        Self::resume(pace, 0, 0, &BTreeSet::new())
+        Self::resume(pace, 0, &BTreeSet::new(), &BTreeSet::new())
     }
 
-    /// Behind `version` steps, for which the groups in `consumed` were taken. Those before `next`
-    /// have been admitted; of those of them that are not consumed nothing has ended yet.
-    pub fn resume(pace: Pace, version: u64, next: u32, consumed: &BTreeSet<u32>) -> Self {
-        let open = (0..next).filter(|group| !consumed.contains(group));
+    /// Behind `version` steps, for which the groups in `consumed` were taken. Of those that were
+    /// admitted and not consumed nothing has ended yet.
+    pub fn resume(
+        pace: Pace,
+        version: u64,
+        admitted: &BTreeSet<u32>,
+        consumed: &BTreeSet<u32>,
+    ) -> Self {
+        let open = admitted.difference(consumed);
         Self {
             pace,
             version,
             taken: version,
             delivered: version,
-            next,
-            open: open.map(|group| (group, BTreeMap::new())).collect(),
+            next: admitted.last().map_or(0, |newest| newest + 1),
+            admitted: admitted.len() as u32,
+            open: open.map(|group| (*group, BTreeMap::new())).collect(),
             complete: VecDeque::new(),
             dropped: Dropped::default(),
             is_held: false,
@@ -137,25 +150,48 @@ impl<S> Pacer<S> {
         self.is_held = is_held;
     }
 
-    /// The rollouts that may begin now.
-    pub fn admit(&mut self) -> Range<u32> {
-        let Pace { batch_groups, group_size, max_off_policy_steps, groups } = self.pace;
+    /// The groups that may begin now: the next candidates that are wanted.
+    pub fn admit(&mut self, wanted: impl Fn(u32) -> bool) -> Vec<u32> {
+        let Pace { batch_groups, max_off_policy_steps, .. } = self.pace;
         let size = u64::from(batch_groups);
-        let on_their_way = (self.open.len() + self.complete.len()) as u64
-            + self.taken.saturating_sub(self.delivered) * size;
         let bound = max_off_policy_steps.saturating_add(1).saturating_mul(size);
-        let room = if self.is_held { 0 } else { bound.saturating_sub(on_their_way) };
-        let first = self.next;
-        self.next = u64::from(first).saturating_add(room).min(groups.into()) as u32;
-        self.open.extend((first..self.next).map(|group| (group, BTreeMap::new())));
-        first * group_size..self.next * group_size
+        let mut admitted = Vec::new();
+        while !self.is_held && self.on_their_way() < bound && self.left() > 0 {
+            let group = self.next;
+            let is_needed = self.pace.candidates - group == self.left();
+            self.next += 1;
+            if is_needed || wanted(group) {
+                self.admitted += 1;
+                self.open.insert(group, BTreeMap::new());
+                admitted.push(group);
+            }
+        }
+        admitted
+    }
+
+    /// The rollouts of a group.
+    pub fn rollouts(&self, group: u32) -> Range<u32> {
+        let size = self.pace.group_size;
+        group * size..group * size + size
+    }
+
+    /// PA-3.
+    fn on_their_way(&self) -> u64 {
+        let consumed = self.taken.saturating_sub(self.delivered);
+        (self.open.len() + self.complete.len()) as u64
+            + consumed * u64::from(self.pace.batch_groups)
+    }
+
+    /// Groups that may still be admitted.
+    fn left(&self) -> u32 {
+        let Pace { groups, candidates, .. } = self.pace;
+        groups.saturating_sub(self.admitted).min(candidates.saturating_sub(self.next))
     }
 
     /// The rollouts of open groups that have not ended.
     pub fn not_ended(&self) -> impl Iterator<Item = u32> {
-        let size = self.pace.group_size;
-        self.open.iter().flat_map(move |(group, ends)| {
-            (group * size..group * size + size).filter(|rollout| !ends.contains_key(rollout))
+        self.open.iter().flat_map(|(group, ends)| {
+            self.rollouts(*group).filter(|rollout| !ends.contains_key(rollout))
         })
     }
 
@@ -223,7 +259,7 @@ impl<S> Pacer<S> {
 
     /// No batch will come any more: there are too few groups left.
     pub fn is_exhausted(&self) -> bool {
-        let left = (self.pace.groups - self.next) as usize + self.open.len() + self.complete.len();
+        let left = self.left() as usize + self.open.len() + self.complete.len();
         left < self.pace.batch_groups as usize
     }
 
@@ -233,9 +269,10 @@ impl<S> Pacer<S> {
 
     /// PA-4.
     fn is_next_in_order(&self, size: usize) -> bool {
-        let first = self.version * u64::from(self.pace.batch_groups);
-        let numbers = self.complete.iter().take(size).map(|group| u64::from(group.number));
-        !self.is_synchronous() || numbers.eq(first..first + size as u64)
+        let first_open = self.open.keys().next();
+        let last = self.complete.get(size - 1);
+        !self.is_synchronous()
+            || first_open.is_none_or(|open| last.is_some_and(|last| last.number < *open))
     }
 
     /// PA-2, and groups without a single graded member.

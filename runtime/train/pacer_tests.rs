@@ -4,7 +4,13 @@ use proptest::prelude::*;
 
 use super::*;
 
-const PACE: Pace = Pace { batch_groups: 2, group_size: 3, max_off_policy_steps: 1, groups: 100 };
+const PACE: Pace =
+    Pace { batch_groups: 2, group_size: 3, max_off_policy_steps: 1, groups: 100, candidates: 100 };
+
+/// The next groups, all of them wanted.
+fn admit(pacer: &mut Pacer<()>) -> Vec<u32> {
+    pacer.admit(|_| true)
+}
 
 fn graded(oldest: u64) -> End<()> {
     End::Graded { reward: 1.0, samples: (), oldest: Some(oldest) }
@@ -23,24 +29,24 @@ fn numbers(batch: Option<Vec<Group<()>>>) -> Option<Vec<u32>> {
 #[test]
 fn no_more_than_the_bound_is_admitted_while_the_trainer_stands_still() {
     let mut pacer = Pacer::new(PACE);
-    assert_eq!(pacer.admit(), 0..12);
+    assert_eq!(admit(&mut pacer), [0, 1, 2, 3]);
     for group in 0..4 {
         end_group(&mut pacer, group, 0);
-        assert_eq!(pacer.admit(), 12..12);
+        assert!(admit(&mut pacer).is_empty());
     }
     assert_eq!(numbers(pacer.batch()), Some(vec![0, 1]));
     // The step is under way: still nothing.
-    assert_eq!(pacer.admit(), 12..12);
+    assert!(admit(&mut pacer).is_empty());
     pacer.stepped();
-    assert_eq!(pacer.admit(), 12..12);
+    assert!(admit(&mut pacer).is_empty());
     pacer.delivered(1);
-    assert_eq!(pacer.admit(), 12..18);
+    assert_eq!(admit(&mut pacer), [4, 5]);
 }
 
 #[test]
 fn a_batch_is_of_the_first_groups_that_are_complete() {
     let mut pacer = Pacer::new(PACE);
-    pacer.admit();
+    admit(&mut pacer);
     end_group(&mut pacer, 3, 0);
     assert_eq!(numbers(pacer.batch()), None);
     end_group(&mut pacer, 1, 0);
@@ -51,20 +57,20 @@ fn a_batch_is_of_the_first_groups_that_are_complete() {
 #[test]
 fn a_synchronous_batch_is_of_the_next_groups_by_number() {
     let mut pacer = Pacer::new(Pace { max_off_policy_steps: 0, ..PACE });
-    assert_eq!(pacer.admit(), 0..6);
+    assert_eq!(admit(&mut pacer), [0, 1]);
     end_group(&mut pacer, 1, 0);
     end_group(&mut pacer, 0, 0);
     assert_eq!(numbers(pacer.batch()), Some(vec![0, 1]));
     pacer.stepped();
-    assert_eq!(pacer.admit(), 6..6);
+    assert!(admit(&mut pacer).is_empty());
     pacer.delivered(1);
-    assert_eq!(pacer.admit(), 6..12);
+    assert_eq!(admit(&mut pacer), [2, 3]);
 }
 
 #[test]
 fn a_group_that_waited_too_long_is_dropped_and_another_takes_its_place() {
     let mut pacer = Pacer::new(PACE);
-    pacer.admit();
+    admit(&mut pacer);
     end_group(&mut pacer, 0, 0);
     end_group(&mut pacer, 1, 0);
     end_group(&mut pacer, 2, 0);
@@ -72,24 +78,23 @@ fn a_group_that_waited_too_long_is_dropped_and_another_takes_its_place() {
         assert!(pacer.batch().is_some());
         pacer.stepped();
         pacer.delivered(version);
-        let admitted = pacer.admit();
-        for group in admitted.start / 3..admitted.end / 3 {
+        for group in admit(&mut pacer) {
             end_group(&mut pacer, group, version);
         }
     }
     // Group 3, of version 0, ends only now that the policy is version 2.
-    let admitted = pacer.admit();
+    let admitted = admit(&mut pacer);
     end_group(&mut pacer, 3, 0);
     assert!(numbers(pacer.batch()).unwrap().iter().all(|number| *number != 3));
     assert_eq!(pacer.dropped(), Dropped { stale: 1, lost: 0 });
-    let more = pacer.admit();
-    assert_eq!((more.start, more.len()), (admitted.end, 3), "one group more");
+    let more = admit(&mut pacer);
+    assert_eq!(more, [admitted.last().unwrap() + 1], "one group more");
 }
 
 #[test]
 fn lost_members_are_left_out_and_a_group_of_nothing_else_is_dropped() {
     let mut pacer = Pacer::new(PACE);
-    pacer.admit();
+    admit(&mut pacer);
     pacer.ended(1, End::Lost);
     pacer.ended(2, graded(0));
     pacer.ended(0, graded(0));
@@ -105,7 +110,7 @@ fn lost_members_are_left_out_and_a_group_of_nothing_else_is_dropped() {
 #[test]
 fn a_step_that_was_begun_before_gets_the_same_groups_again() {
     let mut pacer = Pacer::new(PACE);
-    pacer.admit();
+    admit(&mut pacer);
     (0..4).for_each(|group| end_group(&mut pacer, group, 0));
     let rollouts = [9, 10, 11, 3, 4, 5];
     assert_eq!(numbers(pacer.replay(&rollouts)), Some(vec![3, 1]));
@@ -115,11 +120,12 @@ fn a_step_that_was_begun_before_gets_the_same_groups_again() {
 
 #[test]
 fn a_resumed_run_goes_on_with_what_it_had_admitted_and_not_consumed() {
-    let mut pacer = Pacer::resume(PACE, 1, 5, &BTreeSet::from([0, 2]));
+    let admitted = BTreeSet::from([0, 1, 2, 3, 4]);
+    let mut pacer = Pacer::resume(PACE, 1, &admitted, &BTreeSet::from([0, 2]));
     assert_eq!(pacer.not_ended().collect::<Vec<_>>(), [3, 4, 5, 9, 10, 11, 12, 13, 14]);
     end_group(&mut pacer, 3, 0);
     assert_eq!(pacer.not_ended().count(), 6);
-    assert_eq!(pacer.admit(), 15..18);
+    assert_eq!(admit(&mut pacer), [5]);
     assert_eq!(numbers(pacer.replay(&[9, 10, 11])), Some(vec![3]));
     assert_eq!(pacer.version(), 1);
 }
@@ -128,13 +134,37 @@ fn a_resumed_run_goes_on_with_what_it_had_admitted_and_not_consumed() {
 fn nothing_is_admitted_while_it_is_held_and_the_plans_end_is_seen() {
     let mut pacer = Pacer::new(Pace { groups: 3, ..PACE });
     pacer.hold(true);
-    assert!(pacer.admit().is_empty());
+    assert!(admit(&mut pacer).is_empty());
     pacer.hold(false);
-    assert_eq!(pacer.admit(), 0..9);
+    assert_eq!(admit(&mut pacer), [0, 1, 2]);
     assert!(!pacer.is_exhausted());
     (0..3).for_each(|group| end_group(&mut pacer, group, 0));
     assert!(pacer.batch().is_some());
     assert!(pacer.is_exhausted() && pacer.batch().is_none());
+}
+
+#[test]
+fn only_wanted_groups_are_admitted_until_all_that_are_left_are_needed() {
+    let pace = Pace { groups: 6, candidates: 12, max_off_policy_steps: 0, ..PACE };
+    let mut pacer: Pacer<()> = Pacer::new(pace);
+    assert_eq!(pacer.admit(|group| group % 3 == 1), [1, 4]);
+    end_group(&mut pacer, 4, 0);
+    assert_eq!(numbers(pacer.batch()), None, "in order of their numbers");
+    end_group(&mut pacer, 1, 0);
+    assert_eq!(numbers(pacer.batch()), Some(vec![1, 4]));
+    pacer.stepped();
+    pacer.delivered(1);
+    assert_eq!(pacer.admit(|_| false), [8, 9], "4 are needed, and 4 are left");
+    // The same after a resume.
+    let admitted = BTreeSet::from([1, 4]);
+    let mut pacer: Pacer<()> = Pacer::resume(pace, 1, &admitted, &admitted);
+    assert_eq!(pacer.admit(|group| group == 5), [5, 9]);
+    end_group(&mut pacer, 5, 1);
+    end_group(&mut pacer, 9, 1);
+    assert!(pacer.batch().is_some() && !pacer.is_exhausted());
+    pacer.stepped();
+    pacer.delivered(2);
+    assert_eq!(pacer.admit(|_| true), [10, 11]);
 }
 
 proptest! {
@@ -143,16 +173,20 @@ proptest! {
     fn bounds_hold_in_any_order(
         behind in 0_u64..4,
         batch_groups in 1_u32..4,
+        refused in prop::collection::btree_set(0_u32..100, 0..60),
         choices in prop::collection::vec((0_u8..5, any::<prop::sample::Index>()), 0..300),
     ) {
-        let pace = Pace { batch_groups, group_size: 3, max_off_policy_steps: behind, groups: 40 };
+        let pace = Pace { batch_groups, max_off_policy_steps: behind, groups: 40, ..PACE };
         let mut pacer: Pacer<()> = Pacer::new(pace);
         let mut running: Vec<(u32, u64)> = Vec::new();
-        let mut taken = BTreeSet::new();
+        let (mut taken, mut admitted) = (BTreeSet::new(), Vec::new());
         let (mut is_training, mut delivered) = (false, 0);
         for (choice, index) in choices {
             match choice {
-                0 => running.extend(pacer.admit().map(|rollout| (rollout, delivered))),
+                0 => for group in pacer.admit(|group| !refused.contains(&group)) {
+                    admitted.push(group);
+                    running.extend(pacer.rollouts(group).map(|rollout| (rollout, delivered)));
+                },
                 1 | 2 if !running.is_empty() => {
                     let (rollout, oldest) = running.swap_remove(index.index(running.len()));
                     pacer.ended(rollout, graded(oldest));
@@ -168,8 +202,8 @@ proptest! {
                     for (place, group) in batch.iter().enumerate() {
                         prop_assert!(taken.insert(group.number), "PA-1");
                         prop_assert!(version - group.oldest().unwrap() <= behind, "PA-2");
-                        let by_number = version * u64::from(batch_groups) + place as u64;
-                        prop_assert!(behind > 0 || by_number == u64::from(group.number), "PA-4");
+                        let by_number = version as usize * batch_groups as usize + place;
+                        prop_assert!(behind > 0 || admitted[by_number] == group.number, "PA-4");
                     }
                 },
                 4 => {

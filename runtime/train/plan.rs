@@ -8,6 +8,7 @@ use std::sync::Arc;
 use orcapack_actors::agent::Solver;
 use orcapack_actors::model::settings::EndpointSettings;
 use orcapack_cluster::address::NodeId;
+use orcapack_tasks::curriculum::NoBand;
 use orcapack_tasks::dataset::DataSet;
 use orcapack_tasks::{Defect, Defects, Digest, Task};
 use orcapack_trainer::learner::Learner;
@@ -27,6 +28,7 @@ use crate::run_kind::RunKind;
 use crate::tasks_command;
 use crate::team_plan::TeamPlan;
 use crate::train::config::TrainConfig;
+use crate::train::curriculum::{CANDIDATES, Curriculum};
 use crate::train::layers::{self, Loaded};
 use crate::train::layout::{Layout, Role};
 use crate::train::learner;
@@ -75,13 +77,23 @@ impl TrainPlan {
     }
 
     pub fn pace(&self) -> Pace {
-        let Layout { group_size, groups, .. } = self.layout;
+        let Layout { group_size, groups, candidates, .. } = self.layout;
         Pace {
             batch_groups: self.config.train.groups_per_step,
             group_size,
             max_off_policy_steps: self.config.train.max_off_policy_steps,
             groups,
+            candidates,
         }
+    }
+
+    /// `None`: all tasks are visited equally often.
+    ///
+    /// # Errors
+    /// No band, which a configuration that was read does not have.
+    pub fn curriculum(&self) -> Result<Option<Curriculum>, NoBand> {
+        let (layout, config) = (&self.layout, self.config.curriculum);
+        Curriculum::new(config, layout.seed, layout.visits().collect(), layout.tasks)
     }
 
     /// Who samples.
@@ -145,6 +157,7 @@ impl TrainPlan {
         kind.put_section("policy", &config.policy, &[]);
         kind.put_section("train", &config.train, &learning_config::FREE);
         kind.put_section("loss", &config.loss, &[]);
+        kind.put_section("curriculum", &config.curriculum, &[]);
         kind.put_section("evaluation", &config.evaluation, &["dataset"]);
         kind.put("ranks.count", config.ranks.count);
         kind
@@ -269,6 +282,8 @@ fn layout(
         behind => behind.saturating_add(train.steps / SPARE_OF),
     });
     let groups = batches.saturating_mul(train.groups_per_step.into());
+    let candidates = if config.curriculum.enabled { CANDIDATES } else { 1 };
+    let candidates = groups.saturating_mul(candidates);
     let layout = Layout {
         steps: train.steps,
         evaluate_every: if held_out.is_some() { config.evaluation.every_steps } else { 0 },
@@ -277,11 +292,12 @@ fn layout(
         tasks: set.tasks.len() as u32,
         group_size: config.eval.rollouts.n_attempts as u32,
         groups: u32::try_from(groups).unwrap_or(u32::MAX),
+        candidates: u32::try_from(candidates).unwrap_or(u32::MAX),
         seed: train.learning.seed,
     };
     let evaluations = layout.evaluations().len() as u64;
     let held_out = u64::from(layout.held_out_tasks) * u64::from(layout.held_out_attempts);
-    let rollouts = groups
+    let rollouts = candidates
         .saturating_mul(layout.group_size.into())
         .saturating_add(evaluations.saturating_mul(held_out));
     if rollouts > ROLLOUTS_MAX {

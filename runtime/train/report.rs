@@ -6,6 +6,7 @@ use minijinja::{Environment, UndefinedBehavior};
 use serde::Serialize;
 
 use crate::table;
+use crate::train::curriculum::Pools;
 use crate::train::curves::{self, Curve, DrawError};
 use crate::train::metrics::{Evaluated, History, Learnt, Stepped};
 
@@ -98,7 +99,20 @@ fn charts(history: &History) -> Vec<(&'static str, Vec<Curve>)> {
         let share = it.held_out;
         Some((it.step as f64, share.share?, share.low?, share.high?))
     });
-    vec![
+    let tasks = |name, count: fn(&Pools) -> u64| {
+        let points = steps
+            .iter()
+            .filter_map(|it| Some((it.step as f64, count(it.curriculum.as_ref()?) as f64)));
+        Curve::line(name, points.collect())
+    };
+    let pools = vec![
+        tasks("in the band", |it| it.in_band),
+        tasks("easy", |it| it.easy),
+        tasks("hard", |it| it.hard),
+        tasks("unmeasured", |it| it.unmeasured),
+    ];
+    let has_pools = steps.iter().any(|step| step.curriculum.is_some());
+    let mut charts = vec![
         (
             "Success: held-out tasks with 95% intervals, and training rollouts",
             vec![
@@ -131,7 +145,9 @@ fn charts(history: &History) -> Vec<(&'static str, Vec<Curve>)> {
             ],
         ),
         ("Rollouts per minute", vec![of("rollouts", |it| it.rollouts_per_min)]),
-    ]
+    ];
+    charts.extend(has_pools.then_some(("Tasks of the curriculum", pools)));
+    charts
 }
 
 #[cfg(test)]
@@ -163,6 +179,9 @@ mod tests {
         assert!(!page.contains("<script"), "{page}");
         assert_eq!(page.matches("<svg").count(), 10);
         assert!(page.contains("70.0%"), "{page}");
+        let mut chosen = history;
+        chosen.steps[0].curriculum = Some(Pools::default());
+        assert_eq!(render(&about, &chosen).unwrap().matches("<svg").count(), 11);
         // Of a run that has just begun.
         assert!(render(&about, &History::default()).is_ok());
     }

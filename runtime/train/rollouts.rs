@@ -34,6 +34,8 @@ pub struct Planned {
 /// What the ledger knew when the run began. Nothing, where it is new.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Resumed {
+    /// The rollouts that were admitted, in their order.
+    pub admitted: Vec<u32>,
     /// The rollouts that have ended, in their order. They are not told again by
     /// [`TrainRollouts::ended`], and admitting them changes nothing.
     pub ended: Vec<Ended>,
@@ -89,7 +91,8 @@ impl TrainRollouts {
         let (rollouts, groups) = plan.into_iter().map(|it| (it.what, it.group)).unzip();
         let ledger = Ledger::held(groups, engine.config.retries.clone());
         let ended = opened.past.ended.clone();
-        let resumed = Resumed { ended, batches: opened.past.batches.clone() };
+        let admitted = opened.past.planned.clone();
+        let resumed = Resumed { admitted, ended, batches: opened.past.batches.clone() };
         let life = opened.incarnation;
         let (tell, news) = unbounded_channel();
         let run = engine.begin(rollouts, ledger, opened, Some(tell)).await?;

@@ -7,15 +7,16 @@
 //! rollouts in the same order.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use orcapack_tasks::grading::is_pass;
 use orcapack_trainer::optimizer::schedule::Schedule;
 use orcapack_trainer::policy_step::StepBatch;
 use orcapack_trainer::ranks::{Ranks, StepReport};
-use orcapack_trainer::samples::from_trajectory::Sample;
 use orcapack_trainer::snapshot::Snapshot;
 
 use crate::exit::{Exit, Failure};
@@ -25,13 +26,14 @@ use crate::stops::{Stop, Stops};
 use crate::summary::Share;
 use crate::train::batch::{self, GroupFigures};
 use crate::train::checkpoints::Checkpoints;
+use crate::train::curriculum::Curriculum;
 use crate::train::delivery::{Deliveries, Delivery as _};
 use crate::train::layout::Layout;
 use crate::train::metrics::{Evaluated, Learnt, Seconds, Stepped};
 use crate::train::pacer::{End, Group, Pace, Pacer};
 use crate::train::progress::Progress;
 use crate::train::rollouts::{Resumed, TrainRollouts};
-use crate::train::trajectories::Trajectories;
+use crate::train::trajectories::{Said, Trajectories};
 
 /// What a loop runs on.
 pub struct Parts {
@@ -39,6 +41,7 @@ pub struct Parts {
     pub pace: Pace,
     pub schedule: Schedule,
     pub batch: batch::Settings,
+    pub curriculum: Option<Curriculum>,
     pub rollouts: TrainRollouts,
     pub ranks: Arc<Ranks>,
     pub deliveries: Deliveries,
@@ -66,7 +69,7 @@ pub struct Trained {
 /// A loop under way.
 pub struct Training {
     parts: Parts,
-    pacer: Pacer<Vec<Sample>>,
+    pacer: Pacer<Said>,
     /// The first training rollout: the pacer counts from it.
     first: u32,
     /// Of this run's past: how rollouts ended that have not been admitted again.
@@ -103,26 +106,22 @@ impl From<Failure> for Stopped {
 impl Training {
     /// Behind `steps` steps; `resumed` is what the ledger knows.
     pub fn new(parts: Parts, steps: u64, resumed: Resumed) -> Self {
-        let Resumed { ended, batches } = resumed;
+        let Resumed { admitted, ended, batches } = resumed;
         let first = parts.layout.first_training();
         let group_size = parts.layout.group_size;
         let group = |rollout: &u32| rollout.checked_sub(first).map(|at| at / group_size);
-        let consumed: BTreeSet<u32> = batches
-            .range(..=steps)
-            .flat_map(|(_, rollouts)| rollouts.iter().filter_map(group))
-            .collect();
-        let written: BTreeMap<u64, Vec<u32>> =
-            batches.into_iter().filter(|(step, _)| *step > steps).collect();
-        // In order of their numbers groups were admitted; none of a later one can have ended.
-        let known = ended.iter().filter_map(|ended| group(&ended.rollout)).max();
-        let next = known.map_or(0, |newest| newest + 1);
-        let pacer = Pacer::resume(parts.pace, steps, next, &consumed);
+        let mut batches = batches;
+        let written = batches.split_off(&(steps + 1));
+        let consumed_batches: Vec<Vec<u32>> = batches.into_values().collect();
+        let consumed: BTreeSet<u32> = consumed_batches.iter().flatten().filter_map(group).collect();
+        let admitted: BTreeSet<u32> = admitted.iter().filter_map(group).collect();
+        let pacer = Pacer::resume(parts.pace, steps, &admitted, &consumed);
         let trained = Trained {
             steps,
             checkpoint: parts.checkpoints.newest().map(|(_, dir)| dir.to_owned()),
             ..Trained::default()
         };
-        Self {
+        let mut this = Self {
             parts,
             pacer,
             first,
@@ -134,6 +133,21 @@ impl Training {
             seconds: Seconds::default(),
             idle_since: None,
             step_began: Instant::now(),
+        };
+        this.measure_past(consumed_batches);
+        this
+    }
+
+    /// The batches of steps that are not made again, as the curriculum knew them.
+    fn measure_past(&mut self, batches: Vec<Vec<u32>>) {
+        let Some(curriculum) = &mut self.parts.curriculum else { return };
+        let reward = |ended: &Ended| Some((ended.rollout, ended.outcome.reward()?));
+        let rewards: BTreeMap<u32, f64> = self.past.iter().filter_map(reward).collect();
+        let size = self.parts.layout.group_size;
+        for group in batches.iter().flat_map(|batch| batch.chunks(size as usize)) {
+            let passed = group.iter().filter_map(|rollout| rewards.get(rollout));
+            let number = (group[0] - self.first) / size;
+            curriculum.measured(number, passed.map(|reward| is_pass(*reward)));
         }
     }
 
@@ -200,12 +214,10 @@ impl Training {
         let waited = Instant::now();
         let groups = self.next_batch(step).await?;
         self.seconds.waiting_for_batch += waited.elapsed().as_secs_f64();
+        self.measure(&groups);
         // Whole groups, their lost members too.
-        let size = self.parts.layout.group_size;
-        let rollouts: Vec<u32> = groups
-            .iter()
-            .flat_map(|group| (0..size).map(|member| self.first + group.number * size + member))
-            .collect();
+        let rollouts: Vec<u32> =
+            groups.iter().flat_map(|group| self.rollouts(group.number)).collect();
         let consumed = self.parts.rollouts.consume(step, &rollouts).await;
         consumed.map_err(|error| Failure::internal(error.to_string()))?;
         let learning_rate = self.parts.schedule.lr(step - 1);
@@ -231,8 +243,23 @@ impl Training {
         Ok(())
     }
 
+    /// The rollouts of a group, as the ledger knows them.
+    fn rollouts(&self, group: u32) -> Range<u32> {
+        let Range { start, end } = self.pacer.rollouts(group);
+        start + self.first..end + self.first
+    }
+
+    fn measure(&mut self, groups: &[Group<Said>]) {
+        if let Some(curriculum) = &mut self.parts.curriculum {
+            for group in groups {
+                let passed = group.members.iter().map(|member| is_pass(member.reward));
+                curriculum.measured(group.number, passed);
+            }
+        }
+    }
+
     /// The groups of a step: those that were written down for it, or the next that there are.
-    async fn next_batch(&mut self, step: u64) -> Result<Vec<Group<Vec<Sample>>>, Stopped> {
+    async fn next_batch(&mut self, step: u64) -> Result<Vec<Group<Said>>, Stopped> {
         if let Some(rollouts) = self.written.remove(&step) {
             let numbers: Vec<u32> = rollouts.iter().map(|rollout| rollout - self.first).collect();
             return self.pacer.replay(&numbers).ok_or_else(|| {
@@ -286,10 +313,10 @@ impl Training {
 
     /// Lets as many rollouts begin as may.
     fn admit(&mut self) -> Result<(), Failure> {
-        let admitted = self.pacer.admit();
-        if !admitted.is_empty() {
-            let range = admitted.start + self.first..admitted.end + self.first;
-            self.admit_range(range)?;
+        let curriculum = self.parts.curriculum.as_ref();
+        let wanted = |group| curriculum.is_none_or(|curriculum| curriculum.wants(group));
+        for group in self.pacer.admit(wanted) {
+            self.admit_range(self.rollouts(group))?;
         }
         let is_idle = self.parts.rollouts.in_flight() == 0;
         match (is_idle, self.idle_since) {
@@ -303,7 +330,7 @@ impl Training {
         Ok(())
     }
 
-    fn admit_range(&mut self, range: std::ops::Range<u32>) -> Result<(), Failure> {
+    fn admit_range(&mut self, range: Range<u32>) -> Result<(), Failure> {
         let admitted = self.parts.rollouts.admit(range);
         admitted.map_err(|error| Failure::internal(error.to_string()))
     }
@@ -361,9 +388,8 @@ impl Training {
         }
         let end = match outcome.reward() {
             Some(reward) => {
-                let samples = self.parts.trajectories.samples(rollout, attempt).await?;
-                let trained = samples.iter().flat_map(|sample| &sample.trained);
-                let oldest = trained.map(|token| token.version).min();
+                let samples = self.parts.trajectories.said(rollout, attempt).await?;
+                let oldest = samples.oldest();
                 End::Graded { reward, samples, oldest }
             }
             None => End::Lost,
@@ -387,7 +413,7 @@ impl Training {
         self.pacer.hold(false);
         let rewards: Vec<f64> =
             self.rewards.range(block.clone()).filter_map(|(_, it)| *it).collect();
-        let passed = rewards.iter().filter(|it| orcapack_tasks::grading::is_pass(**it)).count();
+        let passed = rewards.iter().filter(|it| is_pass(**it)).count();
         let held_out = Share::wilson(passed as u64, rewards.len() as u64);
         let lost = (block.len() - rewards.len()) as u64;
         let evaluated = Evaluated { step: self.trained.steps, held_out, lost };
@@ -422,6 +448,7 @@ impl Training {
                 .map_or(0.0, |report| report.tokens as f64 / seconds.train.max(1e-9)),
             rollouts_per_min: figures.rollouts as f64 * 60.0 / elapsed,
             seconds,
+            curriculum: self.parts.curriculum.as_ref().map(Curriculum::pools),
             ..Stepped::of(step, figures, self.pacer.dropped())
         };
         self.parts.metrics.write(&told).map_err(io)?;

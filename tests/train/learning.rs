@@ -8,6 +8,7 @@ use std::process::Stdio;
 
 use orcapack::store_rows;
 use orcapack::train::metrics::History;
+use orcapack_trainer::random;
 
 use crate::policy::{Learnt, ended, orcapack};
 
@@ -71,23 +72,27 @@ fn a_learning_rate_of_zero_leaves_the_weights_as_they_are() {
     assert_eq!(weights(folder, "r", 2), weights(folder, "r", 6));
 }
 
+/// Of the curriculum too, whose choices follow from the batches.
 #[test]
-fn ac5_a_run_that_is_killed_again_and_again_ends_with_the_same_batches_and_weights() {
+fn ac5_a_run_that_is_killed_ten_times_ends_with_the_same_batches_and_weights() {
     let (learnt, folder) = (Learnt::get(), tempfile::tempdir().unwrap());
     let folder = folder.path();
-    learnt.run_file(folder, "");
+    learnt.run_file(folder, "[curriculum]\nenabled = true\nmax = 3\nof = 4\n");
     ended(
         orcapack(folder, &["train", "-c", "run.toml", "--name", "whole", "-q"]).output().unwrap(),
     );
-    let mut begin = vec!["train", "-c", "run.toml", "--name", "killed", "-v"];
-    // Each life is killed when it says what another one says first.
-    for word in ["step 0/", "an attempt", "step 1/", "step 3/", "goes on behind", "step 4/"] {
-        let mut life = orcapack(folder, &begin).stderr(Stdio::piped()).spawn().unwrap();
-        let told = BufReader::new(life.stderr.take().unwrap());
-        let _ = told.lines().map_while(Result::ok).any(|line| line.contains(word));
-        life.kill().unwrap();
-        life.wait().unwrap();
-        begin = vec!["train", "--name", "killed", "--resume", "-v"];
+    let mut begin = vec!["train", "-c", "run.toml", "--name", "killed", "-vv"];
+    for life in 0..10 {
+        let lines = random::below(11, life, 60) as usize;
+        let mut program = orcapack(folder, &begin).stderr(Stdio::piped()).spawn().unwrap();
+        let told = BufReader::new(program.stderr.take().unwrap());
+        let said = told.lines().map_while(Result::ok).take(lines).count();
+        program.kill().unwrap();
+        program.wait().unwrap();
+        eprintln!("life {life} was killed behind line {said}");
+        if folder.join("runs/killed/run.db").exists() {
+            begin = vec!["train", "--name", "killed", "--resume", "-vv"];
+        }
     }
     ended(orcapack(folder, &["train", "--name", "killed", "--resume", "-q"]).output().unwrap());
     assert_eq!(batches(folder, "killed"), batches(folder, "whole"));
@@ -95,6 +100,11 @@ fn ac5_a_run_that_is_killed_again_and_again_ends_with_the_same_batches_and_weigh
     let (killed, whole) = (history(folder, "killed"), history(folder, "whole"));
     assert_eq!(rewards(&killed), rewards(&whole));
     assert_eq!(killed.evaluations, whole.evaluations);
+    let pools = |history: &History| {
+        history.steps.iter().map(|step| step.curriculum.unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(pools(&killed), pools(&whole));
+    assert!(pools(&whole).iter().any(|pools| pools.in_band > 0 && pools.in_band < 4));
 }
 
 #[test]
