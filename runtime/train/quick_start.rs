@@ -13,6 +13,7 @@ use crate::cli_train::TrainArgs;
 use crate::config_layers::Host;
 use crate::exit::{Exit, Failure};
 use crate::signals::Signals;
+use crate::train::io;
 
 /// Tasks to learn from and to measure with.
 const TASKS: u32 = 960;
@@ -237,8 +238,4 @@ impl Parts {
         let mut child = Command::new(&self.program);
         child.args(arguments).stdout(stdout).status().map_err(io)
     }
-}
-
-fn io(error: std::io::Error) -> Failure {
-    Failure::internal(error.to_string())
 }

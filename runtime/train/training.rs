@@ -28,6 +28,7 @@ use crate::train::batch::{self, GroupFigures};
 use crate::train::checkpoints::Checkpoints;
 use crate::train::curriculum::Curriculum;
 use crate::train::delivery::{Deliveries, Delivery as _};
+use crate::train::io;
 use crate::train::layout::Layout;
 use crate::train::metrics::{Evaluated, Learnt, Seconds, Stepped};
 use crate::train::pacer::{End, Group, Pace, Pacer};
@@ -478,8 +479,4 @@ impl News {
 /// Training cannot go on; its checkpoints can be resumed.
 fn stopped(error: impl std::fmt::Display) -> Failure {
     Failure::new(Exit::TrainingStopped, error.to_string())
-}
-
-fn io(error: std::io::Error) -> Failure {
-    Failure::internal(error.to_string())
 }

@@ -7,6 +7,8 @@ mod random_policy;
 mod ranks_there;
 mod rings;
 mod rollouts;
+mod served;
+mod stalled;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "of what all scenarios share, these need the task alone")]
 mod support;
