@@ -22,7 +22,13 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// A rank, and what it needs to live.
 pub struct Rank {
     pub collective: Box<dyn Collective>,
-    _abort: Abort,
+    pub abort: Abort,
+    pub kept: Kept,
+}
+
+/// What the links of a rank need to live.
+#[derive(Default)]
+pub struct Kept {
     _transport: Option<Arc<dyn Transport>>,
     _links: Vec<Arc<dyn Link>>,
 }
@@ -37,12 +43,8 @@ pub async fn ranks(link: &str, world_size: usize) -> Vec<Rank> {
 
 fn in_memory(world_size: usize) -> Vec<Rank> {
     let ranks = group(world_size, MemorySettings { timeout: TIMEOUT, first_rank: 0 });
-    let rank = |(rank, abort)| Rank {
-        collective: Box::new(rank),
-        _abort: abort,
-        _transport: None,
-        _links: Vec::new(),
-    };
+    let rank =
+        |(rank, abort)| Rank { collective: Box::new(rank), abort, kept: Kept::default() };
     ranks.into_iter().map(rank).collect()
 }
 
@@ -69,7 +71,7 @@ async fn over_tcp(world_size: usize) -> Vec<Rank> {
     let rank = |(rank, (to, from))| {
         let neighbours = Neighbours { to_next: Box::new(to), from_previous: Box::new(from) };
         let (collective, abort) = ring(rank, world_size, neighbours);
-        Rank { collective, _abort: abort, _transport: None, _links: Vec::new() }
+        Rank { collective, abort, kept: Kept::default() }
     };
     streams.map(rank).collect()
 }
@@ -116,7 +118,7 @@ async fn over_links(kind: &str, world_size: usize) -> Vec<Rank> {
     let parts = streams.zip(transports).zip(links).enumerate();
     let rank = |(rank, (((to, from), transport), links))| {
         let (collective, abort) = ring(rank, world_size, Neighbours::over(to, from));
-        Rank { collective, _abort: abort, _transport: Some(transport), _links: links }
+        Rank { collective, abort, kept: Kept { _transport: Some(transport), _links: links } }
     };
     parts.map(rank).collect()
 }

@@ -5,6 +5,7 @@ mod policy;
 #[path = "../support/policy.rs"]
 mod random_policy;
 mod ranks_there;
+mod ring_processes;
 mod rings;
 mod rollouts;
 mod served;
