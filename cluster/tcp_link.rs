@@ -193,11 +193,11 @@ impl Core {
         let permit = Arc::new(permit);
         let half = |connection, permit| {
             let mut ended = self.ended.subscribe();
-            let ended = Box::pin(async move {
+            let ended: BoxFuture<'static, ()> = Box::pin(async move {
                 // The link is gone if its sender is.
                 let _ = ended.wait_for(Option::is_some).await;
             });
-            Half { connection, ended, _permit: permit }
+            Half { connection, ended: Some(ended), _permit: permit }
         };
         Stream {
             send: Box::new(half(write, permit.clone())),
@@ -276,8 +276,8 @@ impl Link for TcpLink {
 /// that TLS has for an end in order, and the reader sees that.
 struct Half {
     connection: TlsStream<TcpStream>,
-    /// With the link ends what goes over it.
-    ended: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// With the link ends what goes over it. `None`: it has ended.
+    ended: Option<BoxFuture<'static, ()>>,
     _permit: Arc<OwnedSemaphorePermit>,
 }
 
@@ -287,7 +287,10 @@ impl Half {
         polled: Poll<io::Result<T>>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<T>> {
-        if polled.is_pending() && self.ended.as_mut().poll(context).is_ready() {
+        if polled.is_pending()
+            && self.ended.as_mut().is_none_or(|ended| ended.as_mut().poll(context).is_ready())
+        {
+            self.ended = None;
             let ended = io::Error::new(io::ErrorKind::NotConnected, "the connection has ended");
             return Poll::Ready(Err(ended));
         }

@@ -1,3 +1,5 @@
+use tokio::io::AsyncReadExt as _;
+
 use super::*;
 use crate::address::Role;
 use crate::fixture::{Flaw, TestAuthority, TestCredentials};
@@ -57,6 +59,19 @@ async fn reasons_arrive() {
     b.close(CloseReason::Leaving).await;
     assert_eq!(link.closed().await, LinkError::ClosedByPeer(CloseReason::Leaving));
     assert!(b.accept().await.is_none());
+}
+
+#[tokio::test]
+async fn a_stream_of_a_link_that_has_ended_fails_however_often_it_is_asked() {
+    let (a, b, _) = pair().await;
+    let (link, accepted) = connect(&a, &b).await;
+    let (stream, theirs) = tokio::join!(link.open(Priority::Normal), accepted.accept());
+    let (mut stream, _theirs) = (stream.unwrap(), theirs.unwrap());
+    link.close(CloseReason::Fenced);
+    for _ in 0..3 {
+        let error = stream.receive.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::NotConnected);
+    }
 }
 
 #[tokio::test]

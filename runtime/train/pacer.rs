@@ -135,16 +135,6 @@ impl<S> Pacer<S> {
         self.dropped
     }
 
-    /// Groups of which a rollout may run.
-    pub fn running(&self) -> usize {
-        self.open.len()
-    }
-
-    /// Complete groups that wait for a batch.
-    pub fn waiting(&self) -> usize {
-        self.complete.len()
-    }
-
     /// Nothing is admitted until it is let go on.
     pub fn hold(&mut self, is_held: bool) {
         self.is_held = is_held;

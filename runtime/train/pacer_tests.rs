@@ -51,7 +51,7 @@ fn a_batch_is_of_the_first_groups_that_are_complete() {
     assert_eq!(numbers(pacer.batch()), None);
     end_group(&mut pacer, 1, 0);
     assert_eq!(numbers(pacer.batch()), Some(vec![3, 1]));
-    assert_eq!((pacer.running(), pacer.waiting()), (2, 0));
+    assert_eq!((pacer.open.len(), pacer.complete.len()), (2, 0));
 }
 
 #[test]
@@ -212,7 +212,7 @@ proptest! {
                 }
                 _ => {}
             }
-            let on_their_way = pacer.running() + pacer.waiting();
+            let on_their_way = pacer.open.len() + pacer.complete.len();
             prop_assert!(on_their_way as u64 <= (behind + 1) * u64::from(batch_groups), "PA-3");
         }
     }

@@ -77,6 +77,8 @@ pub struct Training {
     past: Vec<Ended>,
     /// Batches that were written down for steps still to be made.
     written: BTreeMap<u64, Vec<u32>>,
+    /// What was admitted before a resume and did not end is to be admitted again.
+    has_left_open: bool,
     /// Of the evaluation under way and of those before: reward by rollout; `None` is a loss.
     rewards: BTreeMap<u32, Option<f64>>,
     trained: Trained,
@@ -128,6 +130,7 @@ impl Training {
             first,
             past: ended,
             written,
+            has_left_open: true,
             rewards: BTreeMap::new(),
             trained,
             began: Instant::now(),
@@ -268,6 +271,7 @@ impl Training {
                 Stopped::Failed(Failure::internal(message))
             });
         }
+        self.admit_left_open()?;
         loop {
             self.admit()?;
             if let Some(groups) = self.pacer.batch() {
@@ -336,15 +340,23 @@ impl Training {
         admitted.map_err(|error| Failure::internal(error.to_string()))
     }
 
-    /// What ended before a resume is taken as if it had ended now, and what was admitted and did
-    /// not end is admitted again.
+    /// What ended before a resume is taken as if it had ended now.
     async fn take_past(&mut self) -> Result<(), Failure> {
         for ended in std::mem::take(&mut self.past) {
             self.take(ended).await?;
         }
-        let again: Vec<u32> = self.pacer.not_ended().map(|rollout| rollout + self.first).collect();
-        for rollout in again {
-            self.admit_range(rollout..rollout + 1)?;
+        Ok(())
+    }
+
+    /// Once the steps that were written down have been made again: earlier, older weights would
+    /// sample what newer ones have begun.
+    fn admit_left_open(&mut self) -> Result<(), Failure> {
+        if std::mem::take(&mut self.has_left_open) {
+            let open: Vec<u32> =
+                self.pacer.not_ended().map(|rollout| rollout + self.first).collect();
+            for rollout in open {
+                self.admit_range(rollout..rollout + 1)?;
+            }
         }
         Ok(())
     }
@@ -403,7 +415,7 @@ impl Training {
     async fn evaluate(&mut self, index: usize) -> Result<(), Stopped> {
         let began = Instant::now();
         self.pacer.hold(true);
-        while self.pacer.running() > 0 {
+        while self.parts.rollouts.in_flight() > 0 {
             self.news().await?;
         }
         let block = self.parts.layout.block(index);
