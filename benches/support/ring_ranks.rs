@@ -43,8 +43,7 @@ pub async fn ranks(link: &str, world_size: usize) -> Vec<Rank> {
 
 fn in_memory(world_size: usize) -> Vec<Rank> {
     let ranks = group(world_size, MemorySettings { timeout: TIMEOUT, first_rank: 0 });
-    let rank =
-        |(rank, abort)| Rank { collective: Box::new(rank), abort, kept: Kept::default() };
+    let rank = |(rank, abort)| Rank { collective: Box::new(rank), abort, kept: Kept::default() };
     ranks.into_iter().map(rank).collect()
 }
 

@@ -53,7 +53,10 @@ impl AsyncWrite for Doomed {
         written
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
         // All was written: it was to die behind its last frame.
         if self.left == Some(0) {
             raise(Signal::SIGKILL).unwrap();
@@ -160,7 +163,8 @@ fn all_reduce(
 ) -> Vec<Option<String>> {
     let world_size = ranks.len();
     for (rank, process) in ranks.iter_mut().enumerate() {
-        let bytes = doomed.filter(|(victim, _)| *victim == rank).map(|(_, bytes)| bytes.to_string());
+        let bytes =
+            doomed.filter(|(victim, _)| *victim == rank).map(|(_, bytes)| bytes.to_string());
         let bytes = bytes.unwrap_or_else(|| "-".to_owned());
         process.tell(&format!("{} {epoch} {rank} {world_size} {bytes}", process.name));
     }
@@ -194,7 +198,8 @@ fn survivors_of_a_rank_that_is_killed_at_any_frame_name_it_and_go_on_without_it(
             let mut ranks: Vec<Process> = (0..world_size).map(Process::start).collect();
             let began = Instant::now();
             let said = all_reduce(&mut ranks, 1, Some((victim, bytes)));
-            let case = format!("{world_size} ranks, {victim} killed behind {bytes} bytes: {said:?}");
+            let case =
+                format!("{world_size} ranks, {victim} killed behind {bytes} bytes: {said:?}");
             assert!(began.elapsed() < ABORTED_WITHIN, "{:?}: {case}", began.elapsed());
             let whole = sum(&(0..world_size).collect::<Vec<_>>());
             for (rank, said) in said.iter().enumerate() {
