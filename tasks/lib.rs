@@ -32,6 +32,7 @@ pub mod caps;
 pub mod env_template;
 pub mod folder;
 pub mod near;
+pub mod splitmix;
 pub mod toml_doc;
 pub mod toml_section;
 pub mod yaml_doc;

@@ -1,27 +1,17 @@
 //! Random numbers by their place: the same seed and index give the same number on every machine.
-//!
-//! SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators"), as a
-//! function of a counter. Nothing here is for secrets.
+//! [`splitmix`](orcapack_tasks::splitmix) as a function of a counter.
 
-/// 2^64 over the golden ratio.
-pub(crate) const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+use orcapack_tasks::splitmix::{self, GOLDEN, mix};
 
 /// The number at `index` of the stream of `seed`.
 pub fn bits(seed: u64, index: u64) -> u64 {
-    let seed = mix(seed.wrapping_add(GOLDEN));
+    let seed = splitmix::next(seed);
     mix(seed.wrapping_add(index.wrapping_add(1).wrapping_mul(GOLDEN)))
 }
 
 /// In `0..n`, `n` above 0. Multiply and shift (Lemire 2019): off by at most n / 2^64.
 pub fn below(seed: u64, index: u64, n: u64) -> u64 {
     ((u128::from(bits(seed, index)) * u128::from(n)) >> 64) as u64
-}
-
-/// The finishing of the generator.
-pub(crate) fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// `0..len` in the order of a seed (Fisher and Yates).

@@ -33,7 +33,7 @@ impl Model for Literal {
 fn answer(request: &Request) -> Answer {
     let commands = commands(&request.instruction);
     let text = match (request.key.turn, commands.as_slice()) {
-        (_, []) => report(None, "The task's description is empty: nothing was run."),
+        (_, []) => report(None, "The task's description has no command: nothing was run."),
         (1, commands) => commands.iter().map(|command| bash(command)).collect(),
         (_, commands) => {
             // Agents are numbered within a step, so that no two of them report the same id.
@@ -66,10 +66,10 @@ fn commands(description: &str) -> Vec<String> {
         let lines = description.lines().filter_map(|line| line.strip_prefix("$ "));
         commands = lines.map(str::to_owned).collect();
     }
-    commands.retain(|command| !command.trim().is_empty());
-    if commands.is_empty() && !description.trim().is_empty() {
+    if commands.is_empty() {
         commands.push(description.trim().to_owned());
     }
+    commands.retain(|command| !command.trim().is_empty());
     commands
 }
 

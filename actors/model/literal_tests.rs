@@ -85,7 +85,7 @@ fn code_blocks_are_commands_each_as_it_stands() {
 fn without_blocks_prompted_lines_are_commands_and_without_those_everything_is() {
     assert_eq!(run("First\n$ ls\nthen\n$ cat x | wc\n $ not this\n"), ["ls", "cat x | wc"]);
     assert_eq!(run("  echo hi\n"), ["echo hi"]);
-    assert_eq!(run("```\n\n```\nmake"), ["```\n\n```\nmake"], "an empty block is no command");
+    assert_eq!(run("```\n\n```\nmake"), [""; 0], "an empty block is no command, nor is the text");
 }
 
 #[test]

@@ -1,12 +1,10 @@
 //! How an answer is to be sampled, as keys of a request's body. Pure.
 
+use orcapack_tasks::splitmix;
 use serde_json::{Map, Value};
 
 use super::CallKey;
 use super::settings::Sampling;
-
-/// Of splitmix64: 2^64 over the golden ratio.
-const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// The seed of one call: 31 bits, which every server takes, of splitmix64 run over the run's seed
 /// and each part of the key in turn but for the attempt. The same call has the same seed in every
@@ -16,16 +14,8 @@ pub(super) fn seed_of_call(seed: u64, key: &CallKey) -> u64 {
     let CallKey { rollout, attempt: _, step, agent, turn } = *key;
     let mixed = [rollout, step, agent, turn]
         .into_iter()
-        .fold(mix(seed), |state, word| mix(state ^ u64::from(word)));
+        .fold(splitmix::next(seed), |state, word| splitmix::next(state ^ u64::from(word)));
     mixed >> 33
-}
-
-/// One step of splitmix64.
-fn mix(state: u64) -> u64 {
-    let z = state.wrapping_add(GOLDEN);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }
 
 impl Sampling {

@@ -26,16 +26,15 @@ use crate::team::role::Role;
 use crate::team::settings::{Mode, TeamSettings};
 
 mod rand_like {
-    //! A few lines of SplitMix64: the seed alone decides.
+    //! The seed alone decides.
+    use orcapack_tasks::splitmix::{GOLDEN, mix};
+
     pub struct Random(pub u64);
 
     impl Random {
         pub fn below(&mut self, n: usize) -> usize {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = self.0;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            ((z ^ (z >> 31)) % n as u64) as usize
+            self.0 = self.0.wrapping_add(GOLDEN);
+            (mix(self.0) % n as u64) as usize
         }
     }
 }

@@ -29,6 +29,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::http::StatusCode;
 use orcapack_actors::model::settings::Secret;
+use orcapack_tasks::splitmix;
 use orcapack_trainer::engine::EngineSettings;
 use orcapack_trainer::engine::handle::EngineHandle;
 use orcapack_trainer::policy::Policy;
@@ -43,9 +44,6 @@ use fields::Fields;
 use metrics::ServeMetrics;
 pub use routes::router;
 use shape::{Head, Shape};
-
-/// Of a number's bits, spread over all of a seed: 2^64 over the golden ratio.
-const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// A policy that is served.
 pub struct Served {
@@ -103,7 +101,8 @@ impl Served {
 
     fn seed(&self) -> u64 {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        self.seed.wrapping_add(number.wrapping_mul(GOLDEN))
+        // So that its bits are spread over all of the seed.
+        self.seed.wrapping_add(number.wrapping_mul(splitmix::GOLDEN))
     }
 
     fn head<S: Shape>(&self) -> Head {

@@ -2,8 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-/// Of splitmix64: 2^64 over the golden ratio.
-const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+use crate::splitmix::{self, GOLDEN};
 
 /// A sequence of numbers: the n-th is a hash of the key and n (splitmix64's output function).
 #[derive(Clone, Debug)]
@@ -16,15 +15,15 @@ impl Random {
     /// The key is a hash of all of these.
     pub fn new(words: &[&str], number: u64) -> Self {
         let of_word = |key: u64, word: &&str| {
-            let length = mix(key ^ word.len() as u64);
-            word.bytes().fold(length, |key, byte| mix(key ^ u64::from(byte)))
+            let length = splitmix::next(key ^ word.len() as u64);
+            word.bytes().fold(length, |key, byte| splitmix::next(key ^ u64::from(byte)))
         };
-        Self { key: mix(words.iter().fold(0, of_word) ^ number), counter: 0 }
+        Self { key: splitmix::next(words.iter().fold(0, of_word) ^ number), counter: 0 }
     }
 
     fn draw(&mut self) -> u64 {
         self.counter += 1;
-        mix(self.key.wrapping_add(self.counter.wrapping_mul(GOLDEN)))
+        splitmix::next(self.key.wrapping_add(self.counter.wrapping_mul(GOLDEN)))
     }
 
     /// 0 to `count`, without it; 0 where that is 0. Bounds here are small, so that the bias of a
@@ -59,13 +58,6 @@ impl Random {
     pub fn shuffled<T: Clone>(&mut self, of: &[T]) -> Vec<T> {
         self.some(of, of.len())
     }
-}
-
-fn mix(state: u64) -> u64 {
-    let z = state.wrapping_add(GOLDEN);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Random weights that are the same bytes on every machine.
 
-use crate::random::{GOLDEN, mix};
+use orcapack_tasks::splitmix::{GOLDEN, mix};
 
 /// Deviation of a fresh embedding and head (`initializer_range` of the architecture).
 pub const DEVIATION: f64 = 0.02;

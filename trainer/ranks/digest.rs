@@ -1,7 +1,7 @@
 //! A fast digest of numbers, by which replicas are compared. It finds chance differences; it is no
 //! defence against anyone.
 
-use crate::random::{GOLDEN, mix};
+use orcapack_tasks::splitmix::{GOLDEN, mix};
 
 const LANES: usize = 4;
 
