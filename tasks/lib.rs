@@ -11,6 +11,7 @@
 //! - [`grading`] turns a verifier's report into a reward; [`outcome`] names how a rollout can end.
 
 pub mod admission;
+pub mod curriculum;
 pub mod defect;
 pub mod dockerfile;
 mod dockerfile_lines;
