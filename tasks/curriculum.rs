@@ -1,8 +1,8 @@
 //! Which tasks are worth training on: those that a policy passes at times.
 //!
 //! A group of attempts that all pass, or all fail, has no advantage to learn from (DAPO,
-//! arXiv:2503.14476, section 3.2). The training of Orca therefore measures tasks with a few attempts
-//! first, and keeps those in a band: 1 to 2 passes of 3 for its first stage, 1 to 4 of 5,
+//! arXiv:2503.14476, section 3.2). The training of Orca therefore measures tasks with a few
+//! attempts first, and keeps those in a band: 1 to 2 passes of 3 for its first stage, 1 to 4 of 5,
 //! by the model of the first, for its second.
 //!
 //! Counting is all that happens here; where the counts come from, a ledger or a training run that
@@ -103,7 +103,10 @@ impl fmt::Display for Band {
 impl fmt::Display for NoBand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { min, max, of } = self;
-        write!(f, "expected min <= max <= of, and of at least 1, found min {min}, max {max}, of {of}")
+        write!(
+            f,
+            "expected min <= max <= of, and of at least 1, found min {min}, max {max}, of {of}"
+        )
     }
 }
 
