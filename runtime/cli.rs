@@ -10,6 +10,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
 use orcapack_tasks::generate::{Difficulty, FAMILIES, Family, Split};
 
 use crate::cli_cluster::{ClusterCommand, NodeArgs, OnCluster, StatusArgs};
+use crate::cli_compare::{CURRICULUM_HELP, CompareArgs, CurriculumArgs, compare_help};
 use crate::cli_serve::{SERVE_HELP, ServeArgs};
 use crate::cli_sft::{SftArgs, sft_help};
 use crate::cli_train::{TrainArgs, train_help};
@@ -38,6 +39,9 @@ pub enum Command {
     /// Teach a policy what orchestrators said in rollouts that passed
     #[command(after_help = sft_help())]
     Sft(SftArgs),
+    /// Compare runs of eval: pass rates with intervals, and task by task
+    #[command(after_help = compare_help())]
+    Compare(CompareArgs),
     /// Be a node of a cluster, or drain one
     Node(NodeArgs),
     /// Show the nodes of a cluster: slots, phases, leases, and what they wait for
@@ -63,7 +67,8 @@ pub enum Command {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Tasks")]
 pub struct SelectArgs {
-    /// Data set: a folder of tasks, with or without a manifest, or an Orca CSV file
+    /// Data set: a folder of tasks, with or without a manifest, a manifest that says where its
+    /// tasks lie, or an Orca CSV file
     #[arg(short, long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub dataset: Option<PathBuf>,
     /// A single task's folder, or a folder of tasks
@@ -157,6 +162,11 @@ pub struct EvalArgs {
     /// replay/RUN_DIRECTORY
     #[arg(short, long, value_name = "KIND/MODEL", help_heading = "Rollouts")]
     pub model: Option<String>,
+    /// Orchestrator of a team: a policy's directory, or a run that trained one, whose newest
+    /// checkpoint is taken, or with @STEP that of a step
+    #[arg(long, value_name = "CHECKPOINT", value_hint = ValueHint::DirPath)]
+    #[arg(conflicts_with = "model", help_heading = "Rollouts")]
+    pub policy: Option<String>,
     /// Rollouts that run at once [default: 4]
     #[arg(short, long, value_name = "N", help_heading = "Rollouts")]
     pub n_concurrent: Option<u64>,
@@ -191,6 +201,9 @@ pub enum TasksCommand {
     /// Convert tasks of another format into task directories
     #[command(after_help = TASKS_IMPORT_HELP)]
     Import(ImportArgs),
+    /// Keep the tasks that a run passed at times, by its ledger: what is worth training on
+    #[command(after_help = CURRICULUM_HELP)]
+    Curriculum(CurriculumArgs),
     /// Make small tasks of a family, as many as are wanted, from a seed
     #[command(after_help = TASKS_GENERATE_HELP)]
     Generate(GenerateArgs),
@@ -298,6 +311,7 @@ fn eval_help() -> String {
          orcapack eval -d tasks -a team -m openai/gpt-5-mini --set models.main.temperature=0.2\n  \
          orcapack eval -d tasks -a team -m replay/runs/nightly   the same answers once more\n  \
          orcapack eval -d tasks -a team -m embedded/policies/small   sampled in this process\n  \
+         orcapack eval -d held-out --policy runs/nightly@40   a checkpoint as orchestrator\n  \
          orcapack eval -c eval.toml --name nightly       settings from a file, flags over them\n  \
          orcapack eval --name nightly --resume           only what is missing\n  \
          orcapack eval -d tasks --cluster cluster.toml   on the nodes of a cluster\n  \

@@ -11,7 +11,7 @@ use crate::exit::Exit;
 
 #[derive(Args, Clone, Debug, Default)]
 pub struct TrainArgs {
-    /// Tasks to train on: a folder of tasks, with or without a manifest, or an Orca CSV file
+    /// Tasks to train on: a folder of tasks, a manifest, such as a curriculum, or an Orca CSV file
     #[arg(short, long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     #[arg(help_heading = "Tasks")]
     pub dataset: Option<PathBuf>,

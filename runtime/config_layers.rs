@@ -14,6 +14,8 @@ use crate::cli::{EvalArgs, RunArgs};
 use crate::config::{AgentKind, EvalConfig};
 use crate::config_models::{self, KeySource};
 use crate::config_team::MODEL_MAIN;
+use crate::policy_flag::Named;
+use crate::run_dir;
 use crate::secrets::Variables;
 use crate::team_plan::TeamPlan;
 
@@ -34,6 +36,8 @@ pub struct Loaded {
     pub config: EvalConfig,
     /// Of agent `team`, and of no other.
     pub team: Option<TeamPlan>,
+    /// Where `--policy` has named one.
+    pub policy: Option<Named>,
 }
 
 impl Host {
@@ -61,6 +65,11 @@ pub fn load(args: &EvalArgs, host: &Host, slots: Option<usize>) -> Result<Loaded
     let mut base = EvalConfig::defaults(host.cpus, host.cache_dir.clone());
     base.rollouts.n_concurrent = slots.unwrap_or(base.rollouts.n_concurrent);
     let base = if args.run.resume { resumed(&doc, base)? } else { base };
+    let policy = args.policy.as_deref().map(|text| Named::find(text, &host.working_dir));
+    let policy = policy.transpose()?;
+    if let Some(policy) = &policy {
+        policy.play(&mut doc, args)?;
+    }
     let wrong_model = args.model.as_ref().and_then(|model| set_model(&mut doc, model).err());
     let mut config = EvalConfig::of(&doc.root(), base);
     if let (Some(model), true) = (&args.model, config.agent.kind != AgentKind::Team) {
@@ -71,7 +80,7 @@ pub fn load(args: &EvalArgs, host: &Host, slots: Option<usize>) -> Result<Loaded
     Defects(wrong_model.into_iter().collect()).into_result(())?;
     complete(&mut config, host);
     let team = TeamPlan::make(&doc.root(), &config, host.variables);
-    doc.finish(Loaded { config, team })
+    doc.finish(Loaded { config, team, policy })
 }
 
 /// One document of a file, what `--set` says over it, and over that the flags: those of every run,
@@ -155,7 +164,7 @@ pub(crate) fn run_document(doc: &TomlDoc, runs_dir: &Path) -> Result<TomlDoc, De
         return Err(defect.at_key("run.name").into());
     };
     let runs_dir = run.opt_string("runs_dir").map_or(runs_dir.to_owned(), PathBuf::from);
-    let file = runs_dir.join(name).join("config.toml");
+    let file = runs_dir.join(name).join(run_dir::CONFIG);
     document(Some(&file), "the configuration of the run to resume")
 }
 

@@ -93,7 +93,7 @@ const RUN_NAME: &str =
     "1 to 64 letters, digits, `.`, `_` and `-`, the first of them a letter or a digit";
 
 /// Fit for a folder, a container's label, and a shell without quotes.
-fn is_run_name(name: &str) -> bool {
+pub(crate) fn is_run_name(name: &str) -> bool {
     name.len() <= 64
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))

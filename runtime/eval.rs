@@ -41,6 +41,9 @@ pub fn run(args: &EvalArgs, host: &Host) -> Result<Exit, Failure> {
     let plan = Plan::make(args, host)?;
     let rollouts = rollouts(&plan)?;
     plan.warn_of_defects();
+    if !args.output.quiet {
+        plan.tell_policy();
+    }
     if args.run.dry_run {
         return plan.print(args.output.json);
     }

@@ -128,6 +128,12 @@ impl From<orcapack_tasks::Defects> for Failure {
     }
 }
 
+impl From<orcapack_tasks::Defect> for Failure {
+    fn from(defect: orcapack_tasks::Defect) -> Self {
+        Self::bad_input(defect.to_string())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

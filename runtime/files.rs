@@ -3,7 +3,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 /// Who may read a file: everyone whom the user's mask lets, or nobody else.
 pub const PUBLIC: u32 = 0o666;
@@ -44,6 +44,15 @@ pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     fs::rename(&staged, path)
 }
 
+/// The way from a folder to a path, both absolute and without links.
+pub fn way(folder: &Path, path: &Path) -> PathBuf {
+    let pairs = folder.components().zip(path.components());
+    let common = pairs.take_while(|(one, other)| one == other).count();
+    let up = folder.components().skip(common).map(|_| Component::ParentDir);
+    let way: PathBuf = up.chain(path.components().skip(common)).collect();
+    if way.as_os_str().is_empty() { PathBuf::from(".") } else { way }
+}
+
 /// # Errors
 /// The system has no random numbers; the message names their file.
 pub fn random<const N: usize>() -> io::Result<[u8; N]> {
@@ -52,4 +61,19 @@ pub fn random<const N: usize>() -> io::Result<[u8; N]> {
     let read = File::open(SOURCE).and_then(|mut file| file.read_exact(&mut bytes));
     read.map_err(|error| io::Error::new(error.kind(), format!("{SOURCE}: {error}")))?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_to_a_path_goes_up_and_then_down() {
+        let way = |folder: &str, path: &str| way(Path::new(folder), Path::new(path));
+        assert_eq!(way("/a/b", "/a/c/d"), Path::new("../c/d"));
+        assert_eq!(way("/a", "/a/tasks"), Path::new("tasks"));
+        assert_eq!(way("/a/b", "/a"), Path::new(".."));
+        assert_eq!(way("/a/b", "/a/b"), Path::new("."));
+        assert_eq!(way("/a/bc", "/a/b"), Path::new("../b"));
+    }
 }

@@ -11,8 +11,8 @@ use orcapack::config_layers::Host;
 use orcapack::exit::{Exit, Failure};
 use orcapack::host::raise_open_files;
 use orcapack::{
-    authority_command, check, doctor, eval, gc, generate_command, node_command, output,
-    serve_command, sft_command, status_command, tasks_command, train,
+    authority_command, check, compare, curriculum_command, doctor, eval, gc, generate_command,
+    node_command, output, serve_command, sft_command, status_command, tasks_command, train,
 };
 
 fn main() -> ExitCode {
@@ -37,6 +37,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
         Command::Train(args) => train::command::run(&args, &host),
         Command::Serve(args) => multi_threaded(serve_command::run(&args, &host)),
         Command::Sft(args) => sft_command::run(&args, &host),
+        Command::Compare(args) => compare::run(&args),
         Command::Node(args) => multi_threaded(async {
             match args.action() {
                 NodeAction::Run(cluster, args) => node_command::run(cluster, args, &host).await,
@@ -47,6 +48,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
         Command::Cluster(command) => block_on(authority_command::run(&command, &host)),
         Command::Tasks(TasksCommand::List { select, json }) => tasks_command::list(&select, json),
         Command::Tasks(TasksCommand::Import(args)) => tasks_command::import(&args),
+        Command::Tasks(TasksCommand::Curriculum(args)) => curriculum_command::cut(&args),
         Command::Tasks(TasksCommand::Generate(args)) => generate_command::generate(&args),
         Command::Tasks(TasksCommand::Check(args)) => check::run(&args, &host),
         Command::Doctor(args) => block_on(doctor::doctor(&args, &host)),

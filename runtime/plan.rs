@@ -11,6 +11,7 @@ use crate::config::EvalConfig;
 use crate::config_layers::{self, Host, Loaded};
 use crate::exit::{Exit, Failure};
 use crate::output;
+use crate::policy_flag::Named;
 use crate::tasks_command::{self, Listed};
 use crate::team_plan::TeamPlan;
 
@@ -20,6 +21,8 @@ pub struct Plan {
     pub config: EvalConfig,
     /// Of agent `team`.
     pub team: Option<TeamPlan>,
+    /// The checkpoint that `--policy` has named.
+    pub policy: Option<Named>,
     /// The cluster to run on, instead of this machine.
     pub cluster: Option<ClusterConfig>,
     /// The selected tasks, sorted by name, at least one, and the defects of those left out.
@@ -41,12 +44,12 @@ impl Plan {
         let cluster = args.on.cluster.as_deref();
         let cluster = cluster.map(|file| ClusterConfig::load(file, host)).transpose()?;
         let slots = cluster.as_ref().map(|cluster| cluster.slots() as usize);
-        let Loaded { config, team } = config_layers::load(args, host, slots)?;
+        let Loaded { config, team, policy } = config_layers::load(args, host, slots)?;
         let set = tasks_command::load(&config.run.dataset, &config.select)?;
         if set.tasks.is_empty() {
             return Err(Failure::bad_input(tasks_command::defects_text(&set.defects)));
         }
-        Ok(Self { config, team, cluster, set })
+        Ok(Self { config, team, policy, cluster, set })
     }
 
     /// Of the selected tasks: what a resumed run must share with the one before.
@@ -62,6 +65,16 @@ impl Plan {
     pub fn warn_of_defects(&self) {
         if !self.set.defects.is_empty() {
             eprintln!("warning: {}", tasks_command::defects_text(&self.set.defects));
+        }
+    }
+
+    /// Tells on standard error which checkpoint was taken, and what it does not have as it had when
+    /// it was trained.
+    pub fn tell_policy(&self) {
+        let Some(policy) = &self.policy else { return };
+        eprintln!("policy: {policy}");
+        for difference in policy.differences(&self.config) {
+            eprintln!("warning: the policy was trained with {difference}");
         }
     }
 

@@ -85,6 +85,8 @@ pub enum RunDirError {
     NoSuchRun(PathBuf),
     #[error("{0} is not the directory of a run: it is left as it is")]
     NotARun(PathBuf),
+    #[error("{0}: expected the directory of a run, found no run.json in it")]
+    NoRun(PathBuf),
     #[error("run {path} cannot be resumed, for it was another kind of run:\n{differences}")]
     OtherKind { path: PathBuf, differences: Differences },
     #[error("{path}: {source}")]
@@ -114,7 +116,7 @@ impl RunDir {
             Opening::Clean => Self::clean(path, wanted)?,
         };
         run.folder(LOGS)?;
-        let file = run.path.join("config.toml");
+        let file = run.path.join(CONFIG);
         files::write_whole(&file, wanted.config.as_bytes(), PUBLIC).map_err(io_at(&file))?;
         Ok(run)
     }
@@ -149,7 +151,7 @@ impl RunDir {
         let id = format!("{}-{}", wanted.name, random_suffix()?);
         let created = jiff::Timestamp::now();
         let file = RunFile { id: id.clone(), created, kind: wanted.kind.clone() };
-        let at = path.join("run.json");
+        let at = path.join(RUN_FILE);
         let text = serde_json::to_vec_pretty(&file).map_err(|error| io_at(&at)(error.into()))?;
         files::write_whole(&at, &text, PUBLIC).map_err(io_at(&at))?;
         Ok(Self { path, id, replaced, _lock: lock })
@@ -209,7 +211,7 @@ impl RunDir {
     }
 
     pub fn ledger(&self) -> PathBuf {
-        self.path.join("run.db")
+        self.path.join(LEDGER)
     }
 
     pub fn metrics(&self) -> PathBuf {
@@ -225,12 +227,28 @@ impl RunDir {
     }
 }
 
+const RUN_FILE: &str = "run.json";
+/// The effective configuration.
+pub const CONFIG: &str = "config.toml";
+/// Of rollouts, in SQLite.
+pub const LEDGER: &str = "run.db";
 const LOCK: &str = ".lock";
 const LOGS: &str = "logs";
 /// Of rollouts.
 pub const TRAJECTORIES: &str = "trajectories";
 /// Of a policy.
 pub const CHECKPOINTS: &str = "checkpoints";
+
+/// What kind of run a directory is of, whoever owns it.
+///
+/// # Errors
+/// It is no run's, or its `run.json` cannot be read.
+pub fn kind_of(path: &Path) -> Result<RunKind, RunDirError> {
+    match path.join(RUN_FILE).is_file() {
+        true => read_run_file(path).map(|file| file.kind),
+        false => Err(RunDirError::NoRun(path.to_owned())),
+    }
+}
 
 /// Whether a folder is a run's: one that a run has marked, or empty, of a run that died at once.
 fn is_run(path: &Path) -> bool {
@@ -245,7 +263,7 @@ fn take_lock(path: &Path) -> Result<File, RunDirError> {
 }
 
 fn read_run_file(path: &Path) -> Result<RunFile, RunDirError> {
-    let at = path.join("run.json");
+    let at = path.join(RUN_FILE);
     let bytes = fs::read(&at).map_err(io_at(&at))?;
     serde_json::from_slice(&bytes).map_err(|error| io_at(&at)(error.into()))
 }

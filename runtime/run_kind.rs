@@ -47,6 +47,11 @@ impl RunKind {
         Self(BTreeMap::from([("command".to_owned(), command.to_owned())]))
     }
 
+    /// Which command made it; empty of none that is known.
+    pub fn command(&self) -> &str {
+        self.0.get("command").map_or("", String::as_str)
+    }
+
     pub fn put(&mut self, key: &str, value: impl fmt::Display) {
         self.0.insert(key.to_owned(), value.to_string());
     }

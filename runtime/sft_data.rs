@@ -1,6 +1,5 @@
 //! What `sft` learns from: the trajectories of runs, and of other folders.
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -93,7 +92,7 @@ fn of_run(run: &Path, ledger: &Path, reward_min: f64) -> Result<Sources, Defects
         Defects::from(Defect::new(ledger, "the ledger of a run", error.to_string()))
     };
     let (_, results) = store_rows::read(ledger).map_err(|error| unread(&error))?;
-    let tasks: BTreeMap<u32, String> = store_rows::tasks(ledger).map_err(|error| unread(&error))?;
+    let planned = store_rows::planned(ledger).map_err(|error| unread(&error))?;
     let mut sources = Sources { files: Vec::new(), left_out: 0 };
     for result in results {
         let is_good = matches!(result.outcome, Outcome::Graded { reward } if reward >= reward_min);
@@ -103,7 +102,7 @@ fn of_run(run: &Path, ledger: &Path, reward_min: f64) -> Result<Sources, Defects
         }
         let name = record::trajectory_name(result.rollout, result.attempt);
         let file = run.join(TRAJECTORIES).join(name);
-        let task = tasks.get(&result.rollout).cloned().unwrap_or_default();
+        let task = planned.get(&result.rollout).map(|it| it.task.clone()).unwrap_or_default();
         if file.is_file() {
             sources.files.push((file, task));
         }

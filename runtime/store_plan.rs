@@ -119,7 +119,7 @@ mod tests {
             store.submit(Job { files: Vec::new(), planned, entries: Vec::new(), then });
             assert_eq!(wait.recv().unwrap(), Ok(()));
         }
-        let ids: Vec<u32> = store_rows::tasks(&path).unwrap().into_keys().collect();
+        let ids: Vec<u32> = store_rows::planned(&path).unwrap().into_keys().collect();
         assert_eq!(ids, [0, 1, 2, 6, 7]);
         let less = refused(&path, 7, &row);
         assert!(less.ends_with("expected rollouts = 7, found 8"), "{less}");
@@ -141,7 +141,7 @@ mod tests {
         let path = dir.path().join("run.db");
         let plan: Vec<PlannedRollout> = (0..4).map(row).collect();
         drop(Store::open(&path, &plan, Writing::Inline).unwrap());
-        assert_eq!(store_rows::tasks(&path).unwrap().len(), 4);
+        assert_eq!(store_rows::planned(&path).unwrap().len(), 4);
         assert!(Store::open(&path, &plan, Writing::Inline).is_ok());
         let error = Store::open(&path, &plan[..3], Writing::Inline).err().unwrap().to_string();
         assert!(error.ends_with("expected rollouts = 3, found 4"), "{error}");

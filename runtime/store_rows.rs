@@ -9,7 +9,7 @@ use orcapack_tasks::outcome::{AgentFailure, FailureClass, Outcome};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::ledger::Ended;
-use crate::store::StoreError;
+use crate::store::{PlannedRollout, StoreError};
 
 /// An attempt as the ledger keeps it.
 #[derive(Clone, Debug)]
@@ -59,16 +59,21 @@ pub fn read(path: &Path) -> Result<(Vec<AttemptRow>, Vec<Ended>), StoreError> {
     Ok((attempts, results_of(&connection, path)?))
 }
 
-/// The task of each rollout.
+/// What the run is to do, as far as it is written: its rollouts by id.
 ///
 /// # Errors
 /// As for [`Store::open`].
-pub fn tasks(path: &Path) -> Result<BTreeMap<u32, String>, StoreError> {
+pub fn planned(path: &Path) -> Result<BTreeMap<u32, PlannedRollout>, StoreError> {
     let sqlite = |source| StoreError::Sqlite { path: path.to_owned(), source };
     let connection = open(path)?;
-    let mut statement = connection.prepare("SELECT rollout, task FROM rollouts").map_err(sqlite)?;
-    let tasks = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
-    tasks.and_then(Iterator::collect).map_err(sqlite)
+    let sql = "SELECT rollout, task, task_digest, group_id, agent FROM rollouts";
+    let mut statement = connection.prepare(sql).map_err(sqlite)?;
+    let planned = statement.query_map([], |row| {
+        let (task, task_digest) = (row.get(1)?, row.get(2)?);
+        let planned = PlannedRollout { task, task_digest, group: row.get(3)?, agent: row.get(4)? };
+        Ok((row.get(0)?, planned))
+    });
+    planned.and_then(Iterator::collect).map_err(sqlite)
 }
 
 /// The batches of training steps, by step, each in its order.

@@ -71,7 +71,7 @@ fn a_single_model_of_another_name_needs_no_roles() {
 
 #[test]
 fn a_key_is_used_and_never_shown() {
-    let Loaded { config, team: plan } = team(None, &["-m", "anthropic/claude-sonnet-4-5"]);
+    let Loaded { config, team: plan, .. } = team(None, &["-m", "anthropic/claude-sonnet-4-5"]);
     let plan = plan.unwrap();
     assert_eq!(plan.endpoints[0].api_key, Some(Secret::new("sk-ant-1234")));
     let toml = config.to_toml().unwrap();
@@ -85,7 +85,7 @@ fn a_key_is_used_and_never_shown() {
 #[test]
 fn the_key_of_an_account_goes_to_its_own_service_only() {
     let args = ["-m", "anthropic/claude", "--set", "models.main.url=http://proxy:4000/v1"];
-    let Loaded { config, team } = team(None, &args);
+    let Loaded { config, team, .. } = team(None, &args);
     assert_eq!(team.unwrap().endpoints[0].api_key, None);
     assert_eq!(config.models["main"].key, None);
 }
@@ -97,7 +97,7 @@ fn a_key_in_a_file_is_its_only_line() {
     std::fs::write(&file, "sk-file\n").unwrap();
     let setting = format!("models.main.api_key_file={}", file.display());
     let args = ["-m", "openai/gpt-5-mini", "--set", &setting];
-    let Loaded { config, team } = team(None, &args);
+    let Loaded { config, team, .. } = team(None, &args);
     assert_eq!(team.unwrap().endpoints[0].api_key, Some(Secret::new("sk-file")));
     let toml = config.to_toml().unwrap();
     assert!(toml.contains(&file.display().to_string()) && !toml.contains("sk-file"), "{toml}");

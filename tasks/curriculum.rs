@@ -1,8 +1,13 @@
 //! Which tasks are worth training on: those that a policy passes at times.
 //!
 //! A group of attempts that all pass, or all fail, has no advantage to learn from (DAPO,
+<<<<<<< HEAD
 //! arXiv:2503.14476, section 3.2). The training of Orca therefore measures tasks with a few attempts
 //! first, and keeps those in a band: 1 to 2 passes of 3 for its first stage, 1 to 4 of 5,
+=======
+//! arXiv:2503.14476, section 3.2). The training of Orca therefore measures tasks with a few
+//! attempts first, and keeps those in a band: 1 to 2 passes of 3 for its first stage, 1 to 4 of 5,
+>>>>>>> fam4
 //! by the model of the first, for its second.
 //!
 //! Counting is all that happens here; where the counts come from, a ledger or a training run that
@@ -28,6 +33,20 @@ pub enum Pool {
     Hard,
 }
 
+<<<<<<< HEAD
+=======
+/// Tasks that were measured, parted by a band.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut<'t> {
+    /// How many tasks passed never, once, and so on up to always.
+    pub histogram: Vec<usize>,
+    /// Those in the band, and how often each passed.
+    pub kept: Vec<(&'t str, u32)>,
+    /// Those that nothing can be said of, and how many scored attempts each has.
+    pub too_few: Vec<(&'t str, usize)>,
+}
+
+>>>>>>> fam4
 /// What [`Band::new`] refuses: `min` <= `max` <= `of` and `of` >= 1 must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoBand {
@@ -63,6 +82,27 @@ impl Band {
         let first = passes.get(..self.of as usize).ok_or(passes.len())?;
         Ok(first.iter().map(|passed| u32::from(*passed)).sum())
     }
+<<<<<<< HEAD
+=======
+
+    /// Parts tasks by their scored attempts, of which each passed or not, in their order.
+    pub fn cut<'t>(self, tasks: impl IntoIterator<Item = (&'t str, &'t [bool])>) -> Cut<'t> {
+        let (kept, too_few) = (Vec::new(), Vec::new());
+        let mut cut = Cut { histogram: vec![0; self.of as usize + 1], kept, too_few };
+        for (task, passes) in tasks {
+            match self.count(passes) {
+                Err(scored) => cut.too_few.push((task, scored)),
+                Ok(passed) => {
+                    cut.histogram[passed as usize] += 1;
+                    if self.pool(passed) == Pool::InBand {
+                        cut.kept.push((task, passed));
+                    }
+                }
+            }
+        }
+        cut
+    }
+>>>>>>> fam4
 }
 
 impl fmt::Display for Band {
@@ -115,6 +155,23 @@ mod tests {
         }
     }
 
+<<<<<<< HEAD
+=======
+    #[test]
+    fn a_cut_counts_every_task_once() {
+        let tasks: [(&str, &[bool]); 5] = [
+            ("always", &[true; 3]),
+            ("once", &[false, true, false]),
+            ("late", &[false, false, false, true]),
+            ("lost", &[true, true]),
+            ("twice", &[true, false, true, false]),
+        ];
+        let cut = Band::new(1, 2, 3).unwrap().cut(tasks);
+        let (kept, too_few) = (vec![("once", 1), ("twice", 2)], vec![("lost", 2)]);
+        assert_eq!(cut, Cut { histogram: vec![1, 1, 1, 1], kept, too_few });
+    }
+
+>>>>>>> fam4
     proptest! {
         #[test]
         fn pools_part_the_counts_in_three_that_follow_each_other(

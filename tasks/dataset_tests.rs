@@ -1,5 +1,6 @@
 use super::*;
 use crate::fixture::{Fixture, ORCA_CSV};
+use crate::manifest::Measured;
 
 fn loaded(fixture: &Fixture, path: &str) -> DataSet {
     match load(&fixture.at(path), &LoadOptions { lookup: &|_| None }) {
@@ -89,6 +90,103 @@ fn a_manifest_names_the_set_and_holds_its_tasks_to_their_digests() {
             format!("b: set/dataset.toml:10: expected {expected}, found {found}"),
         ]
     );
+}
+
+/// Of the tasks in `set`, in a folder beside it.
+fn stage(fixture: &Fixture, more: &str) -> String {
+    let mut manifest = Manifest::of(&loaded(fixture, "set")).unwrap();
+    manifest.name = "stage".to_owned();
+    manifest.roots = vec![PathBuf::from("../set")];
+    manifest.tasks[0].measured = Some(Measured { passed: 1, attempts: 3 });
+    format!("{more}{}", manifest.to_toml())
+}
+
+#[test]
+fn a_manifest_elsewhere_says_where_its_tasks_lie_and_how_they_were_measured() {
+    let fixture = Fixture::harbor("set/a");
+    let text = stage(&fixture, "");
+    let fixture = fixture.with_harbor("set/not-listed").file("stages/one.toml", &text);
+    let file = fixture.at("stages/one.toml");
+    let manifest = Manifest::read(&file).unwrap();
+    assert_eq!(manifest.to_toml(), text);
+    assert_eq!(manifest.tasks[0].measured, Some(Measured { passed: 1, attempts: 3 }));
+    let set = loaded(&fixture, "stages/one.toml");
+    assert_eq!((set.name.as_str(), names(&set)), ("stage", vec!["a"]));
+    assert!(set.defects.is_empty(), "{:?}", set.defects);
+    assert_eq!(roots(&file).unwrap(), [fixture.at("stages/../set")]);
+    // A folder with such a manifest is that data set too.
+    let fixture = fixture.file("stages/dataset.toml", &text);
+    assert_eq!(names(&loaded(&fixture, "stages")), ["a"]);
+    assert_eq!(roots(&fixture.at("set")).unwrap(), [fixture.at("set")]);
+}
+
+#[test]
+fn of_tasks_of_one_name_in_several_roots_the_listed_one_is_meant() {
+    let fixture = Fixture::harbor("set/a");
+    let text = stage(&fixture, "").replace("[\"../set\"]", "[\"../other\", \"../set\"]");
+    let fixture = fixture
+        .with_harbor("other/a")
+        .file("other/a/tests/test.sh", "another")
+        .file("stages/one.toml", &text);
+    let set = loaded(&fixture, "stages/one.toml");
+    assert_eq!(
+        (names(&set), set.tasks[0].source.clone()),
+        (vec!["a"], fixture.at("stages/../set/a"))
+    );
+    assert!(set.defects.is_empty(), "{:?}", set.defects);
+}
+
+#[test]
+fn faults_of_a_manifests_own_keys_are_told_with_their_lines() {
+    let fixture = Fixture::harbor("set/a");
+    let text = stage(&fixture, "");
+    let said = |text: String| {
+        let fixture = Fixture::harbor("set/a").file("stages/one.toml", text);
+        let loaded = load(&fixture.at("stages/one.toml"), &LoadOptions { lookup: &|_| None });
+        match loaded {
+            Ok(set) => defects(&fixture, &set).join("\n"),
+            Err(defects) => fixture.relative(defects),
+        }
+    };
+    let with = |from: &str, to: &str| said(text.replace(from, to));
+    for (said, expected) in [
+        (
+            with("[\"../set\"]", "7"),
+            "stages/one.toml:2: roots: expected an array of strings, found 7",
+        ),
+        (
+            with("\"../set\"", "\"\""),
+            "stages/one.toml:2: roots: expected paths of folders or CSV files, found an empty string",
+        ),
+        (
+            with("../set", "../absent"),
+            "stages/one.toml: roots: expected folders of tasks and CSV files, found stages/../absent: nothing that can be read",
+        ),
+        (
+            with("../set", "one.toml"),
+            "stages/one.toml: roots: expected folders of tasks and CSV files, found stages/one.toml: another manifest",
+        ),
+        (
+            with("passed = 1", "passed = 4"),
+            "stages/one.toml:10: tasks[0].passed: expected an integer from 0 to 3, found 4",
+        ),
+        (
+            with("passed = 1\n", ""),
+            "stages/one.toml:7: tasks[0].passed: expected an integer from 0 to 3, found nothing",
+        ),
+        (
+            with("attempts = 3", "attempts = \"3\""),
+            "expected an integer from 1 to 4294967295, found the string \"3\"",
+        ),
+        (with("passed = 1", "pased = 1"), "tasks[0].pased"),
+        (with("roots =", "rots ="), "stages/one.toml:2: rots"),
+        (
+            with("name = \"a\"", "name = \"b\""),
+            "b: stages/one.toml:7: expected the task \"b\" in one of the roots, found none",
+        ),
+    ] {
+        assert!(said.contains(expected), "{said}\nis not\n{expected}");
+    }
 }
 
 #[test]

@@ -1,5 +1,9 @@
 //! Harbor's data set manifest, `dataset.toml`: which tasks belong to a data set, each by name and
 //! digest.
+//!
+//! Two things are our own. `roots` says where the tasks lie, relative to the manifest, so that it
+//! need not be in their folder. `passed` and `attempts` of a task say how it was measured, by which
+//! a curriculum was cut.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,6 +21,7 @@ use crate::folder::{hash_file, is_litter, read_text};
 use crate::harbor;
 use crate::task::{Format, Task};
 use crate::toml_doc::TomlDoc;
+use crate::toml_section::Section;
 
 pub const MANIFEST_FILE: &str = "dataset.toml";
 const SCHEMA_VERSION: &str = "1.0";
@@ -24,6 +29,8 @@ const SCHEMA_VERSION: &str = "1.0";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
     pub name: String,
+    /// Folders and CSV files, relative to the manifest's folder or absolute. None: that folder.
+    pub roots: Vec<PathBuf>,
     pub tasks: Vec<Entry>,
     file: PathBuf,
 }
@@ -33,7 +40,16 @@ pub struct Entry {
     pub name: String,
     /// See [`package_digest`].
     pub digest: Digest,
+    pub measured: Option<Measured>,
     line: Option<usize>,
+}
+
+/// How often a task was passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Measured {
+    pub passed: u32,
+    /// At least as many.
+    pub attempts: u32,
 }
 
 impl Manifest {
@@ -44,6 +60,10 @@ impl Manifest {
         let about = root.section("dataset");
         let name = about.string("name");
         about.allow_any_but(&[]);
+        let roots = root.strings("roots");
+        if root.has("roots") && roots.iter().any(|path| path.trim().is_empty()) {
+            root.refuse("roots", "paths of folders or CSV files", "an empty string");
+        }
         for file in root.sections("files") {
             let path = file.string("path");
             if !path.is_empty() && !FileTree::is_plain_path(&path) {
@@ -55,6 +75,7 @@ impl Manifest {
         let mut tasks = Vec::new();
         for task in root.sections("tasks") {
             let (name, digest) = (task.string("name"), task.string("digest"));
+            let measured = Measured::read(&task);
             let Ok(digest) = digest.parse() else {
                 if !digest.is_empty() {
                     let expected = "sha256: and 64 hexadecimal digits";
@@ -65,19 +86,22 @@ impl Manifest {
             if names.insert(name.clone(), ()).is_some() {
                 task.refuse("name", "a name that no other task has", format!("{name:?}"));
             }
-            tasks.push(Entry { name, digest, line: task.line() });
+            tasks.push(Entry { name, digest, measured, line: task.line() });
         }
-        doc.finish(Self { name, tasks, file: file.to_owned() })
+        let roots = roots.into_iter().map(PathBuf::from).collect();
+        doc.finish(Self { name, roots, tasks, file: file.to_owned() })
     }
 
     /// The manifest of the data set as it is on disk now; an error where a task's files cannot be
     /// read.
     pub fn of(set: &DataSet) -> io::Result<Self> {
         let entry = |task: &Task| {
-            Ok(Entry { name: task.name.clone(), digest: package_digest(task)?, line: None })
+            let (name, digest) = (task.name.clone(), package_digest(task)?);
+            Ok(Entry { name, digest, measured: None, line: None })
         };
         Ok(Self {
             name: set.name.clone(),
+            roots: Vec::new(),
             tasks: set.tasks.iter().map(entry).collect::<io::Result<_>>()?,
             file: PathBuf::from(MANIFEST_FILE),
         })
@@ -87,56 +111,96 @@ impl Manifest {
         let tasks = self.tasks.iter();
         let written = ManifestToml {
             schema_version: SCHEMA_VERSION,
+            roots: &self.roots,
             dataset: About { name: &self.name },
             tasks: tasks
-                .map(|task| TaskToml { name: &task.name, digest: task.digest.to_string() })
+                .map(|task| TaskToml {
+                    name: &task.name,
+                    digest: task.digest.to_string(),
+                    passed: task.measured.map(|it| it.passed),
+                    attempts: task.measured.map(|it| it.attempts),
+                })
                 .collect(),
         };
         // Strings in tables are always TOML.
         toml::to_string(&written).unwrap_or_default()
     }
 
-    /// Of the tasks that were found, no two of one name, those that are listed, unchanged. The
-    /// others are left out without a word; what is listed and not there, or there and changed, is a
-    /// defect.
+    /// Where the tasks lie.
+    pub fn root_paths(&self) -> Vec<PathBuf> {
+        let folder = self.file.parent().filter(|path| !path.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
+        if self.roots.is_empty() {
+            return vec![folder.to_owned()];
+        }
+        self.roots.iter().map(|root| folder.join(root)).collect()
+    }
+
+    /// A fault of the key `roots`.
+    pub(crate) fn refuse_root(&self, root: &Path, found: &str) -> Defects {
+        let found = format!("{}: {found}", root.display());
+        Defect::new(&self.file, "folders of tasks and CSV files", found).at_key("roots").into()
+    }
+
+    /// Of the tasks that were found, those that are listed, unchanged. The others are left out
+    /// without a word; what is listed and not there, or there and changed, is a defect. Of several
+    /// with one name, that with the digest is meant.
     pub fn verify(&self, found: Vec<Task>) -> (Vec<Task>, Vec<(String, Defects)>) {
-        let mut by_name: BTreeMap<String, Task> =
-            found.into_iter().map(|task| (task.name.clone(), task)).collect();
+        let mut by_name: BTreeMap<String, Vec<Task>> = BTreeMap::new();
+        for task in found {
+            by_name.entry(task.name.clone()).or_default().push(task);
+        }
         let mut defects = Vec::new();
         let mut tasks = Vec::new();
         for entry in &self.tasks {
-            let mut report = |file: &Path, line, expected: String, found: String| {
-                let defect = Defect::new(file, expected, found);
-                let defect = if let Some(line) = line { defect.at_line(line) } else { defect };
-                defects.push((entry.name.clone(), defect.into()));
-            };
-            let Some(task) = by_name.remove(&entry.name) else {
-                let expected = format!("the task {:?} in this folder", entry.name);
-                report(&self.file, entry.line, expected, "none".to_owned());
-                continue;
-            };
-            match package_digest(&task) {
-                Ok(digest) if digest == entry.digest => tasks.push(task),
-                Ok(digest) => {
-                    report(&self.file, entry.line, entry.digest.to_string(), digest.to_string());
-                }
-                Err(error) => {
-                    report(
-                        &task.source,
-                        None,
-                        "files that can be read".to_owned(),
-                        error.to_string(),
-                    );
-                }
+            match self.listed(entry, by_name.remove(&entry.name).unwrap_or_default()) {
+                Ok(task) => tasks.push(task),
+                Err(defect) => defects.push((entry.name.clone(), defect.into())),
             }
         }
         (tasks, defects)
+    }
+
+    /// The one that an entry means, of all that have its name.
+    fn listed(&self, entry: &Entry, found: Vec<Task>) -> Result<Task, Defect> {
+        let here = |expected: String, found: String| {
+            let defect = Defect::new(&self.file, expected, found);
+            entry.line.into_iter().fold(defect, Defect::at_line)
+        };
+        let mut unlike = None;
+        for task in found {
+            let fault = match package_digest(&task) {
+                Ok(digest) if digest == entry.digest => return Ok(task),
+                Ok(digest) => here(entry.digest.to_string(), digest.to_string()),
+                Err(error) => {
+                    Defect::new(&task.source, "files that can be read", error.to_string())
+                }
+            };
+            unlike.get_or_insert(fault);
+        }
+        let place = if self.roots.is_empty() { "in this folder" } else { "in one of the roots" };
+        let absent = || here(format!("the task {:?} {place}", entry.name), "none".to_owned());
+        Err(unlike.unwrap_or_else(absent))
+    }
+}
+
+impl Measured {
+    /// Both or neither.
+    fn read(task: &Section<'_>) -> Option<Self> {
+        if !task.has("passed") && !task.has("attempts") {
+            return None;
+        }
+        let attempts = task.u64("attempts", 1..=u32::MAX.into());
+        let passed = task.u64("passed", 0..=attempts);
+        Some(Self { passed: passed as u32, attempts: attempts as u32 })
     }
 }
 
 #[derive(Serialize)]
 struct ManifestToml<'a> {
     schema_version: &'a str,
+    #[serde(skip_serializing_if = "<[PathBuf]>::is_empty")]
+    roots: &'a [PathBuf],
     dataset: About<'a>,
     tasks: Vec<TaskToml<'a>>,
 }
@@ -150,6 +214,10 @@ struct About<'a> {
 struct TaskToml<'a> {
     name: &'a str,
     digest: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    passed: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempts: Option<u32>,
 }
 
 /// The digest of a task in a manifest. For a Harbor folder, Harbor's own: SHA-256 over a line `PATH

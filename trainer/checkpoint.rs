@@ -146,6 +146,24 @@ pub fn newest<S: DeserializeOwned>(folder: &Path) -> Result<Newest<S>, Checkpoin
     Ok(Newest { checkpoint: None, damaged })
 }
 
+/// The checkpoint of one step.
+///
+/// # Errors
+/// It is not there, or damaged.
+pub fn of_step<S: DeserializeOwned>(folder: &Path, step: u64) -> Result<Checkpoint<S>, Defect> {
+    let dir = folder.join(format!("{PREFIX}{step}"));
+    read(step, &dir).map(|state| Checkpoint { step, dir, state })
+}
+
+/// The steps of which there are checkpoints, whole or not, the oldest first. A folder that is
+/// absent holds none.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn steps(folder: &Path) -> Result<Vec<u64>, CheckpointError> {
+    Ok(all(folder)?.into_keys().collect())
+}
+
 /// Removes all but the last `keep`, and what dead processes left half written.
 ///
 /// # Errors
@@ -265,10 +283,6 @@ mod tests {
         write(folder, step, &format!("state of {step}"), fill).unwrap()
     }
 
-    fn steps(folder: &Path) -> Vec<u64> {
-        all(folder).unwrap().into_keys().collect()
-    }
-
     #[test]
     fn the_newest_is_by_number_and_comes_back_with_its_state() {
         let folder = tempfile::tempdir().unwrap();
@@ -331,8 +345,10 @@ mod tests {
             save(folder.path(), step);
         }
         prune(folder.path(), 2).unwrap();
-        assert_eq!(steps(folder.path()), [2, 10]);
+        assert_eq!(steps(folder.path()).unwrap(), [2, 10]);
+        assert_eq!(of_step::<String>(folder.path(), 2).unwrap().state, "state of 2");
+        assert!(of_step::<String>(folder.path(), 1).is_err());
         prune(folder.path(), 0).unwrap();
-        assert_eq!(steps(folder.path()), [10]);
+        assert_eq!(steps(folder.path()).unwrap(), [10]);
     }
 }

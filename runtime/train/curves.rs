@@ -22,6 +22,12 @@ pub struct Curve {
 #[error("a curve cannot be drawn: {0}")]
 pub struct DrawError(String);
 
+impl DrawError {
+    pub fn new(error: &dyn std::error::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
 impl Curve {
     pub fn line(name: &'static str, points: Vec<(f64, f64)>) -> Self {
         Self { name, points, intervals: Vec::new() }
@@ -51,7 +57,7 @@ const COLOURS: [RGBColor; 4] =
 /// A defect of the drawing.
 pub fn draw(curves: &[Curve]) -> Result<String, DrawError> {
     let mut svg = String::new();
-    paint(&mut svg, curves).map_err(|error| DrawError(error.to_string()))?;
+    paint(&mut svg, curves).map_err(|error| DrawError::new(&*error))?;
     Ok(svg)
 }
 

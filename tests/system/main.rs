@@ -4,7 +4,9 @@
 #[expect(dead_code, reason = "the models' tests use the rest")]
 #[path = "../support/anthropic_server.rs"]
 mod anthropic_server;
+mod compare;
 mod crash;
+mod curriculum;
 mod eval;
 mod hostile;
 #[expect(dead_code, reason = "the models' tests use the rest")]
@@ -13,6 +15,9 @@ mod http_server;
 #[expect(dead_code, reason = "the models' tests use the rest")]
 #[path = "../support/openai_server.rs"]
 mod openai_server;
+#[path = "../support/policy.rs"]
+mod policy;
+mod policy_flag;
 mod program;
 mod team;
 mod team_bench;

@@ -147,6 +147,23 @@ impl World {
         self.start(args).end()
     }
 
+    /// Runs any command of the program to its end, in the world's folder.
+    pub fn orcapack(&self, args: &[&str]) -> Ended {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_orcapack"));
+        let output = command.current_dir(self.dir.path()).args(args).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Ended {
+            code: output.status.code(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+
+    /// Gives the run another name, so that there can be another.
+    pub fn rename(&self, name: &str) {
+        fs::rename(self.run(""), self.path("runs").join(name)).unwrap();
+    }
+
     /// What the program has said on standard error so far.
     pub fn said(&self) -> String {
         fs::read_to_string(self.path("stderr")).unwrap_or_default()

@@ -6,7 +6,7 @@ use crate::{none, of_crate, read, rust};
 
 /// A pure core is told the time and answers with what is to be done, so that its tests need no
 /// clock, no file and no actor system. The actor around it does the rest.
-const PURE: [&str; 96] = [
+const PURE: [&str; 101] = [
     "actors/breaker.rs",
     "actors/docker_container.rs",
     "actors/model/backoff.rs",
@@ -45,6 +45,11 @@ const PURE: [&str; 96] = [
     "cluster/token.rs",
     "runtime/batches.rs",
     "runtime/cluster_hostlist.rs",
+    "runtime/compare/asked.rs",
+    "runtime/compare/bootstrap.rs",
+    "runtime/compare/conditions.rs",
+    "runtime/compare/evaluations.rs",
+    "runtime/compare/figures.rs",
     "runtime/fleet.rs",
     "runtime/fleet_node.rs",
     "runtime/ledger.rs",
@@ -194,7 +199,13 @@ fn the_outside_world_has_one_door_each() {
     ];
     let issuers =
         ["cluster/authority", "cluster/identity_names.rs", "cluster/join", "cluster/renewal.rs"];
-    let templates = ["runtime/report", "runtime/train/report", "runtime/cluster_", "trainer/text/"];
+    let templates = [
+        "runtime/report",
+        "runtime/train/report",
+        "runtime/compare/page",
+        "runtime/cluster_",
+        "trainer/text/",
+    ];
     let doors = [
         ("bollard::", &["actors/docker"][..], "another engine, or client, is one file's matter"),
         (

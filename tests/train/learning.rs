@@ -60,6 +60,43 @@ fn a_run_is_the_same_each_time_and_leaves_a_policy_and_a_report() {
     assert!(report.contains("<svg"));
     let checkpoint = folder.join("runs/one/checkpoints/step_6");
     orcapack_trainer::policy::Policy::open(&checkpoint).unwrap();
+    evaluations_can_be_compared(folder, &one);
+}
+
+/// Each is read from the ledger as it was told when it was made.
+fn evaluations_can_be_compared(folder: &Path, history: &History) {
+    let line =
+        ["compare", "runs/one@first", "runs/one@3", "both=runs/one@last,runs/two@6", "--json"];
+    let told = ended(orcapack(folder, &line).output().unwrap());
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let names: Vec<&str> =
+        told["arms"].as_array().unwrap().iter().map(|arm| arm["arm"].as_str().unwrap()).collect();
+    assert_eq!(names, ["one@0", "one@3", "both"]);
+    for (arm, evaluated) in told["arms"].as_array().unwrap().iter().zip(&history.evaluations) {
+        let mean = arm["pass_at_1"]["mean"].as_f64().unwrap();
+        assert!((mean - evaluated.held_out.share.unwrap()).abs() < 1e-9, "{arm} {evaluated:?}");
+        assert_eq!(arm["attempts"], serde_json::json!([2, 2]));
+    }
+    assert_eq!(told["arms"][2]["spread"], 0.0, "the runs are the same");
+    assert_eq!(told["notes"], serde_json::json!([]));
+    for (run, said) in [
+        ("runs/one@4", "found steps 0, 3, 6"),
+        ("runs/one", "expected an evaluation of a run of train"),
+    ] {
+        let refused = orcapack(folder, &["compare", run]).output().unwrap();
+        assert_eq!(refused.status.code(), Some(2));
+        let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(stderr.contains(said), "{stderr}");
+    }
+    let line = ["eval", "-d", "held-out", "--policy", "runs/one", "--dry-run"];
+    let held_out = Learnt::get().held_out();
+    let line = line.map(|word| if word == "held-out" { held_out.to_str().unwrap() } else { word });
+    let dry = orcapack(folder, &line).output().unwrap();
+    let (config, said) = (ended(dry.clone()), String::from_utf8_lossy(&dry.stderr).into_owned());
+    assert!(config.contains("runs/one/checkpoints/step_6"), "{config}");
+    let newest = "checkpoints/step_6, the newest of";
+    let other = "trained with team.prompts = compact, not ";
+    assert!(said.contains(newest) && said.contains(other), "{said}");
 }
 
 #[test]

@@ -139,7 +139,7 @@ async fn visits_are_run_as_they_are_admitted_and_no_other_rollout_is() {
     lab.assert_nothing_is_left(&finished);
     let batches = [(1, 4), (2, 0), (3, 2)].map(|(step, group)| (step, visit(group).collect()));
     assert_eq!(store_rows::batches(&lab.ledger()).unwrap(), BTreeMap::from(batches));
-    let planned: Vec<u32> = store_rows::tasks(&lab.ledger()).unwrap().into_keys().collect();
+    let planned: Vec<u32> = store_rows::planned(&lab.ledger()).unwrap().into_keys().collect();
     assert_eq!(planned, [visit(0), visit(2), visit(4)].into_iter().flatten().collect::<Vec<_>>());
 }
 
@@ -308,5 +308,5 @@ async fn of_a_long_plan_only_what_is_admitted_is_written() {
     run.admit(visit(24_999)).unwrap();
     passed(&mut run, SIZE as usize).await;
     run.stop().await.unwrap();
-    assert_eq!(store_rows::tasks(&lab.ledger()).unwrap().len(), SIZE as usize);
+    assert_eq!(store_rows::planned(&lab.ledger()).unwrap().len(), SIZE as usize);
 }

@@ -83,7 +83,7 @@ struct Sizes {
 
 fn sizes(ledger: &Path) -> Sizes {
     let (_, results) = store_rows::read(ledger).unwrap_or_default();
-    let admitted = store_rows::tasks(ledger).map_or(0, |tasks| tasks.len());
+    let admitted = store_rows::planned(ledger).map_or(0, |tasks| tasks.len());
     Sizes { admitted, ended: results.len() }
 }
 
