@@ -1,13 +1,8 @@
 //! Which tasks are worth training on: those that a policy passes at times.
 //!
 //! A group of attempts that all pass, or all fail, has no advantage to learn from (DAPO,
-<<<<<<< HEAD
-//! arXiv:2503.14476, section 3.2). The training of Orca therefore measures tasks with a few attempts
-//! first, and keeps those in a band: 1 to 2 passes of 3 for its first stage, 1 to 4 of 5,
-=======
 //! arXiv:2503.14476, section 3.2). The training of Orca therefore measures tasks with a few
 //! attempts first, and keeps those in a band: 1 to 2 passes of 3 for its first stage, 1 to 4 of 5,
->>>>>>> fam4
 //! by the model of the first, for its second.
 //!
 //! Counting is all that happens here; where the counts come from, a ledger or a training run that
@@ -33,8 +28,6 @@ pub enum Pool {
     Hard,
 }
 
-<<<<<<< HEAD
-=======
 /// Tasks that were measured, parted by a band.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cut<'t> {
@@ -46,7 +39,6 @@ pub struct Cut<'t> {
     pub too_few: Vec<(&'t str, usize)>,
 }
 
->>>>>>> fam4
 /// What [`Band::new`] refuses: `min` <= `max` <= `of` and `of` >= 1 must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoBand {
@@ -82,8 +74,6 @@ impl Band {
         let first = passes.get(..self.of as usize).ok_or(passes.len())?;
         Ok(first.iter().map(|passed| u32::from(*passed)).sum())
     }
-<<<<<<< HEAD
-=======
 
     /// Parts tasks by their scored attempts, of which each passed or not, in their order.
     pub fn cut<'t>(self, tasks: impl IntoIterator<Item = (&'t str, &'t [bool])>) -> Cut<'t> {
@@ -102,7 +92,6 @@ impl Band {
         }
         cut
     }
->>>>>>> fam4
 }
 
 impl fmt::Display for Band {
@@ -155,8 +144,6 @@ mod tests {
         }
     }
 
-<<<<<<< HEAD
-=======
     #[test]
     fn a_cut_counts_every_task_once() {
         let tasks: [(&str, &[bool]); 5] = [
@@ -171,7 +158,6 @@ mod tests {
         assert_eq!(cut, Cut { histogram: vec![1, 1, 1, 1], kept, too_few });
     }
 
->>>>>>> fam4
     proptest! {
         #[test]
         fn pools_part_the_counts_in_three_that_follow_each_other(
