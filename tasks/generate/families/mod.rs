@@ -1,5 +1,6 @@
 //! The families, a file each.
 
+mod archives;
 mod files;
 mod globs;
 mod words;
@@ -7,4 +8,4 @@ mod words;
 use crate::generate::Family;
 
 /// All there are.
-pub static FAMILIES: [Family; 2] = [files::FAMILY, globs::FAMILY];
+pub static FAMILIES: [Family; 3] = [files::FAMILY, archives::FAMILY, globs::FAMILY];
