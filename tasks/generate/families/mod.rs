@@ -1,6 +1,7 @@
 //! The families, a file each.
 
 mod archives;
+mod config;
 mod files;
 mod git;
 mod globs;
@@ -9,4 +10,10 @@ mod words;
 use crate::generate::Family;
 
 /// All there are.
-pub static FAMILIES: [Family; 4] = [files::FAMILY, archives::FAMILY, git::FAMILY, globs::FAMILY];
+pub static FAMILIES: [Family; 5] = [
+    files::FAMILY,
+    archives::FAMILY,
+    config::FAMILY,
+    git::FAMILY,
+    globs::FAMILY,
+];
