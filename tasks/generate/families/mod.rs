@@ -5,15 +5,17 @@ mod config;
 mod files;
 mod git;
 mod globs;
+mod permissions;
 mod words;
 
 use crate::generate::Family;
 
 /// All there are.
-pub static FAMILIES: [Family; 5] = [
+pub static FAMILIES: [Family; 6] = [
     files::FAMILY,
     archives::FAMILY,
     config::FAMILY,
     git::FAMILY,
     globs::FAMILY,
+    permissions::FAMILY,
 ];
