@@ -90,8 +90,8 @@ static TEMPLATES: [Template; 7] = [
              the files of that name, in whatever folder they are. {0} stays as it is.",
             "Make a new archive {1} from the archive {0}. Every file named {2}, at any depth, must \
              be missing from it; everything else must be in it under the same path, with the same \
-             mode, and symbolic links must still be links. Compress it as the ending of {1} \
-             tells. Keep {0}.",
+             mode, and symbolic links must still be links. Compress it as the ending of {1} tells. \
+             Keep {0}.",
             "{1} should become a copy of the archive {0}, recompressed for its file ending, from \
              which all files called {2} (there may be several) have been taken out. File modes, \
              links and paths are to be preserved, and {0} itself must not change.",
@@ -103,8 +103,8 @@ static TEMPLATES: [Template; 7] = [
         difficulty: Medium,
         parameters: &[FOLDER, ARCHIVE, NEW_FOLDER],
         phrasings: &[
-            "The archive {1} was cut into pieces, which are in {0}: {1}.part1, {1}.part2 and so on. \
-             Put them together in the order of their numbers and unpack the archive into a new \
+            "The archive {1} was cut into pieces, which are in {0}: {1}.part1, {1}.part2 and so \
+             on. Put them together in the order of their numbers and unpack the archive into a new \
              folder {2}. The pieces stay.",
             "In {0} you find {1} in numbered pieces ({1}.part1, {1}.part2, ...). Unpack the whole \
              archive into {2}, a folder that doesn't exist yet, so that what is at the top of the \
@@ -121,15 +121,15 @@ static TEMPLATES: [Template; 7] = [
         phrasings: &[
             "Some of the .gz files in {0} are damaged: they are no gzip files, or end too early, \
              or their checksum is wrong. Move the damaged ones into a new folder {1}. Write the \
-             unpacked texts of the good ones, one after the other by file name, into {2}; the \
-             good files themselves stay compressed in {0}.",
+             unpacked texts of the good ones, one after the other by file name, into {2}; the good \
+             files themselves stay compressed in {0}.",
             "Check all {0}/*.gz with gzip. Files that don't pass go to the folder {1} (make it). \
              All others remain in {0} as they are, and their decompressed contents, in the order \
              of the file names, are to be concatenated into {2}, with nothing of the bad files.",
             "Please separate good from bad: every .gz file in {0} that can't be decompressed \
-             without an error is to be moved into {1}, a new folder. {2} should then have the \
-             text of all the intact ones, joined in alphabetical order of their names. Don't \
-             unpack those in place.",
+             without an error is to be moved into {1}, a new folder. {2} should then have the text \
+             of all the intact ones, joined in alphabetical order of their names. Don't unpack \
+             those in place.",
         ],
         make: restore::damaged,
     },

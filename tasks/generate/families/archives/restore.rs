@@ -20,8 +20,8 @@ pub(super) fn joined(values: &[&'static str], random: &mut Random) -> Made {
         files.into_iter().map(|(path, text)| (path.replacen("packed", to, 1), text)).collect();
     let setup = commands(&format!(
         "{}\nrm -r packed\nmkdir {folder}\nsplit -n {pieces} --numeric-suffixes=1 {archive} \
-         {folder}/{archive}.part0\nrm {archive}\ncd {folder}\nfor f in *.part0*; do n=${{f##*.part}}; \
-         mv \"$f\" {archive}.part$((10#$n)); done",
+         {folder}/{archive}.part0\nrm {archive}\ncd {folder}\nfor f in *.part0*; do \
+         n=${{f##*.part}}; mv \"$f\" {archive}.part$((10#$n)); done",
         packing("packed", ".", archive),
     ));
     let join = |pieces: &str| {
@@ -210,7 +210,8 @@ pub(super) fn nested(values: &[&'static str], random: &mut Random) -> Made {
     for (level, archive) in levels.iter().skip(1).rev() {
         setup.push(format!("mkdir -p $(dirname {archive})"));
         setup.push(if archive.ends_with(".zip") {
-            format!("(cd {level} && find . -exec touch -d @1700000000 {{}} + && zip -qrX $top/{archive} .)")
+            let touch = "find . -exec touch -d @1700000000 {} +";
+            format!("(cd {level} && {touch} && zip -qrX $top/{archive} .)")
         } else {
             packing(level, ".", archive)
         });
@@ -218,7 +219,8 @@ pub(super) fn nested(values: &[&'static str], random: &mut Random) -> Made {
     setup.push(packing("level0", ".", archive));
     setup.push("rm -r level?".to_owned());
     let collect = format!("find $t -type f -name '*.{kind}' -exec cp {{}} {to}/ \\;");
-    let unpack = r#"while a=$(find $t -name '*.tar.?z' -o -name '*.zip' | head -n 1); [ -n "$a" ]; do
+    let unpack = r#"archives() { find $t -name '*.tar.?z' -o -name '*.zip'; }
+while a=$(archives | head -n 1); [ -n "$a" ]; do
   mkdir "$a.d"
   case "$a" in
     *.zip) unzip -q "$a" -d "$a.d";;

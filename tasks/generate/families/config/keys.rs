@@ -247,8 +247,9 @@ pub(super) fn tool(values: &[&'static str], random: &mut Random) -> Made {
         let Case { section, key, value, after, .. } = case;
         output(
             &format!(
-                "cp /tests/case{at}.ini /tmp/case{at}.ini && timeout 5 ./{script} /tmp/case{at}.ini \
-                 {section} {key} {} > /dev/null && grep -v '^[[:space:]]*$' /tmp/case{at}.ini",
+                "cp /tests/case{at}.ini /tmp/case{at}.ini && timeout 5 ./{script} \
+                 /tmp/case{at}.ini {section} {key} {} > /dev/null && grep -v '^[[:space:]]*$' \
+                 /tmp/case{at}.ini",
                 quoted(value)
             ),
             after,

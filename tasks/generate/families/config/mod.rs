@@ -112,12 +112,12 @@ static TEMPLATES: [Template; 8] = [
         difficulty: Easy,
         parameters: &[ENV, VARIABLE, WORD, VARIABLE],
         phrasings: &[
-            "In {0}, set the variable {1} to {2} (no quotes) in its present line, and remove the line that \
-             sets {3}. Comments stay, even if they look like such lines, and so do variables whose \
-             names only contain {1} or {3}.",
-            "Edit {0}: {1} should have the value {2} (in the same line as now, without quotes), and {3} should no \
-             longer be set, its line being gone. All other lines, comments included, and their \
-             order remain.",
+            "In {0}, set the variable {1} to {2} (no quotes) in its present line, and remove the \
+             line that sets {3}. Comments stay, even if they look like such lines, and so do \
+             variables whose names only contain {1} or {3}.",
+            "Edit {0}: {1} should have the value {2} (in the same line as now, without quotes), \
+             and {3} should no longer be set, its line being gone. All other lines, comments \
+             included, and their order remain.",
             "Please update {0} so that {1}={2} replaces the old setting of {1} and no line sets \
              {3} any more. Commented lines and variables with longer names are not meant and stay.",
         ],
@@ -146,8 +146,8 @@ static TEMPLATES: [Template; 8] = [
         parameters: &[YAML, SERVICE, TAG, COPIES],
         phrasings: &[
             "In {0}, the service {1} should use the tag {2} of its image (the part after the \
-             colon) and have replicas: {3}. Change only these two lines of the service itself, \
-             not those of its sidecar or of other services; comments and layout stay.",
+             colon) and have replicas: {3}. Change only these two lines of the service itself, not \
+             those of its sidecar or of other services; comments and layout stay.",
             "Update {0}: for {1} under services, set the image's tag to {2}, keeping the image's \
              name, and replicas to {3}. A sidecar inside the service keeps its own image and \
              replicas. All else, such as comments at the ends of lines, stays as it is.",
@@ -169,9 +169,9 @@ static TEMPLATES: [Template; 8] = [
              value counts. Only lines that start with # are comments.",
             "Write the effective configuration into {2}: defaults come from {0}, and settings in \
              {1} override them. Order: first all keys of {0} as they first occur, then those found \
-             only in {1}, as they first occur. One line \"key = value\" per key; no comments (lines \
-             beginning with #), no blank lines. Of several settings of one key in the same file, \
-             the last is the valid one.",
+             only in {1}, as they first occur. One line \"key = value\" per key; no comments \
+             (lines beginning with #), no blank lines. Of several settings of one key in the same \
+             file, the last is the valid one.",
             "{2} is to be made from {0} (defaults) and {1} (overrides): a line \"key = value\" for \
              every key, those of {0} in order of first appearance, followed by the ones that occur \
              in {1} alone, likewise. {1} beats {0}, and in one file a later line beats an earlier \
@@ -190,12 +190,12 @@ static TEMPLATES: [Template; 8] = [
              without any name left is removed. Then add the line {2} {1} at the end. Names that \
              merely contain {1} are other names.",
             "Move the host name {1} to the address {2} in {0}: remove this exact name wherever it \
-             is listed (keep the address, other names and the comment of such lines; drop the \
-             line if it had no other name), and append a line \"{2} {1}\". Comments don't change.",
-            "{0} has the format of /etc/hosts. Make {1} resolve to {2}: no other line may list \
-             the name {1} any more, a new last line says {2} {1}. Lines that list further names \
-             keep those and their comments; a line of which {1} was the only name goes away \
-             entirely. Longer names like {1}2, and text in comments, are not affected.",
+             is listed (keep the address, other names and the comment of such lines; drop the line \
+             if it had no other name), and append a line \"{2} {1}\". Comments don't change.",
+            "{0} has the format of /etc/hosts. Make {1} resolve to {2}: no other line may list the \
+             name {1} any more, a new last line says {2} {1}. Lines that list further names keep \
+             those and their comments; a line of which {1} was the only name goes away entirely. \
+             Longer names like {1}2, and text in comments, are not affected.",
         ],
         make: data::hosts,
     },
@@ -222,11 +222,12 @@ static TEMPLATES: [Template; 8] = [
         parameters: &[SCRIPT, INI],
         phrasings: &[
             "Write an executable script {0} here in /app. ./{0} FILE SECTION KEY VALUE sets a key \
-             of an INI file such as {1}, in place: the line of KEY in [SECTION] becomes KEY = VALUE. \
-             If the section lacks the key, the line is added after the section's last setting; if \
-             the file lacks the section, [SECTION] and the line are added at the end. All other \
-             lines stay (blank lines don't matter). Lines that start with # or ; are comments, old \
-             lines may have no spaces around =, and VALUE may have any characters, such as / and &.",
+             of an INI file such as {1}, in place: the line of KEY in [SECTION] becomes KEY = \
+             VALUE. If the section lacks the key, the line is added after the section's last \
+             setting; if the file lacks the section, [SECTION] and the line are added at the end. \
+             All other lines stay (blank lines don't matter). Lines that start with # or ; are \
+             comments, old lines may have no spaces around =, and VALUE may have any characters, \
+             such as / and &.",
             "I want a program /app/{0}, executable, in any language that is installed, called as \
              ./{0} FILE SECTION KEY VALUE. It edits the INI file FILE (an example is {1}): in that \
              section only, the setting of KEY is replaced by the line KEY = VALUE; a missing key \
@@ -235,11 +236,11 @@ static TEMPLATES: [Template; 8] = [
              settings can be written key=value; VALUE can contain / & \\ and the like.",
             "Make a command-line tool ./{0} (an executable file in /app) with the arguments FILE \
              SECTION KEY VALUE, which changes FILE, in the format of {1}: it writes KEY = VALUE in \
-             place of KEY's line within [SECTION], or as a new line right after the last setting of \
-             that section, or, when there is no such section, behind a new line [SECTION] at the \
-             end. KEY and VALUE are plain text: special characters mean nothing. Keys may stand \
-             before = without a space. Comment lines (# or ;) and everything else must survive; \
-             only empty lines don't count.",
+             place of KEY's line within [SECTION], or as a new line right after the last setting \
+             of that section, or, when there is no such section, behind a new line [SECTION] at \
+             the end. KEY and VALUE are plain text: special characters mean nothing. Keys may \
+             stand before = without a space. Comment lines (# or ;) and everything else must \
+             survive; only empty lines don't count.",
         ],
         make: keys::tool,
     },

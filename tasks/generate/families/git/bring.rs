@@ -99,8 +99,8 @@ pub(super) fn undo(values: &[&'static str], random: &mut Random) -> Made {
         subjects.insert(0, subject);
     }
     let kept: Vec<String> = lines[18..=22].to_vec();
-    for at in 18..=22 {
-        lines[at] = format!("{word} {}", prose(random, 1..=1));
+    for line in &mut lines[18..=22] {
+        *line = format!("{word} {}", prose(random, 1..=1));
     }
     history.file("layout.txt", &lines.join("\n"));
     history.file(&format!("{word}.txt"), &prose(random, 3..=9));
@@ -241,8 +241,8 @@ pub(super) fn ignore(values: &[&'static str], random: &mut Random) -> Made {
     }
     let script = |rules: &str, untrack: &str| {
         commands(&format!(
-            "cd {repository}\nprintf '%s\\n' {rules} >> .gitignore\n{untrack}\ngit add -A\ngit commit -q \
-             -m 'Ignore products'"
+            "cd {repository}\nprintf '%s\\n' {rules} >> .gitignore\n{untrack}\ngit add -A\ngit \
+             commit -q -m 'Ignore products'"
         ))
     };
     let rules = format!("'*.{ending}' '!/{kept}/**/*.{ending}'");

@@ -80,7 +80,8 @@ impl History {
     /// The file holds the hash of the commit with this subject, of which there is one.
     pub(super) fn is_hash_of(&self, file: &str, subject: &str) -> End {
         let shown = format!(
-            "h=$(tr -d '[:space:]' < {file}) && [ ${{#h}} = 40 ] && git -C {} log -1 --format=%s $h",
+            "h=$(tr -d '[:space:]' < {file}) && [ ${{#h}} = 40 ] && \
+             git -C {} log -1 --format=%s $h",
             self.name
         );
         output(&shown, subject)

@@ -81,8 +81,8 @@ static TEMPLATES: [Template; 8] = [
              support. Bring the change of this commit, and nothing else from that branch, onto \
              main as one new commit with the same subject. Leave {1} as it is.",
             "Please take the single commit \"Add {2} support\" from branch {1} of the repository \
-             {0} over to its main branch: one commit more on main, same subject, none of the \
-             other changes of {1}. The branch {1} must not change.",
+             {0} over to its main branch: one commit more on main, same subject, none of the other \
+             changes of {1}. The branch {1} must not change.",
             "The repository {0} needs one change from its branch {1} on main: that of the commit \
              whose subject is \"Add {2} support\". Main should get exactly one new commit, with \
              this subject and this change only; {1} remains where it is.",
@@ -112,8 +112,8 @@ static TEMPLATES: [Template; 8] = [
         parameters: &[REPOSITORY, FILE],
         phrasings: &[
             "In the git repository {0}, the file plans/{1} was deleted by some earlier commit. \
-             Bring it back with the text it had just before that, and commit it on main as one \
-             new commit that changes nothing else.",
+             Bring it back with the text it had just before that, and commit it on main as one new \
+             commit that changes nothing else.",
             "Somebody deleted plans/{1} from the repository {0}. Restore its last version and \
              commit this on main: one new commit with this file only, on top of the history as it \
              is.",
@@ -190,12 +190,11 @@ static TEMPLATES: [Template; 8] = [
              was lost. It had been amended; what I want is its last version. Make a branch {1} \
              that points to exactly this commit. Leave main where it is.",
             "Somebody ran git reset --hard on main of the repository {0}, and a commit with the \
-             subject \"Add {2} report\" is gone. Create the branch {1} at that commit (the \
-             commit itself, no copy), and if it was amended, at its newest version. Main must not \
-             change.",
-            "Recover the dropped commit \"Add {2} report\" in {0} (git). There are several versions, \
-             since it was amended: the latest is the right one. A new branch named {1} is to \
-             point at it, with its original hash; main stays as it is now.",
+             subject \"Add {2} report\" is gone. Create the branch {1} at that commit (the commit \
+             itself, no copy), and if it was amended, at its newest version. Main must not change.",
+            "Recover the dropped commit \"Add {2} report\" in {0} (git). There are several \
+             versions, since it was amended: the latest is the right one. A new branch named {1} \
+             is to point at it, with its original hash; main stays as it is now.",
         ],
         make: search::lost,
     },

@@ -152,8 +152,8 @@ pub(super) fn lost(values: &[&'static str], random: &mut Random) -> Made {
     history.run("rm -f .git/ORIG_HEAD");
     let at = |which: &str| {
         format!(
-            "git branch {branch} $(git reflog --format='%H %s' | grep '{subject}$' | {which} -n 1 | \
-             cut -d' ' -f1)"
+            "git branch {branch} $(git reflog --format='%H %s' | grep '{subject}$' | {which} -n 1 \
+             | cut -d' ' -f1)"
         )
     };
     let enter = || format!("cd {repository}");
@@ -165,7 +165,8 @@ pub(super) fn lost(values: &[&'static str], random: &mut Random) -> Made {
             // A copy would have another hash.
             history.says(
                 &format!(
-                    "git reflog main --format=%H | grep -q $(git rev-parse {branch}) && echo original"
+                    "git reflog main --format=%H | grep -q $(git rev-parse {branch}) && \
+                     echo original"
                 ),
                 "original",
             ),

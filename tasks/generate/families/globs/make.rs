@@ -239,9 +239,8 @@ pub(super) fn word(values: &[&'static str], random: &mut Random) -> Made {
     let renamed: Files =
         start.iter().map(|(path, text)| (path.replace(old, new), text.clone())).collect();
     let rename = |which: &str| {
-        format!(
-            r#"find {folder} -mindepth 1 -depth {which} -name '*{old}*' -execdir bash -c 'mv "$1" "${{1//{old}/{new}}}"' _ {{}} \;"#
-        )
+        let mv = format!(r#"bash -c 'mv "$1" "${{1//{old}/{new}}}"' _ {{}} \;"#);
+        format!("find {folder} -mindepth 1 -depth {which} -name '*{old}*' -execdir {mv}")
     };
     Made {
         start: lying(&start),

@@ -53,9 +53,9 @@ static TEMPLATES: [Template; 7] = [
             "Count the regular files in {0} and all its subfolders whose name ends in .{1} (lower \
              case only; hidden files included; folders with such a name are not files). Put just \
              the number into {2}.",
-            "{2} should hold one number: of how many files with the ending .{1} there are \
-             anywhere under {0}. Count hidden ones as well. Don't count folders, or files where \
-             the ending is not exactly .{1} in lower case.",
+            "{2} should hold one number: of how many files with the ending .{1} there are anywhere \
+             under {0}. Count hidden ones as well. Don't count folders, or files where the ending \
+             is not exactly .{1} in lower case.",
         ],
         make: make::count,
     },
@@ -64,14 +64,13 @@ static TEMPLATES: [Template; 7] = [
         difficulty: Easy,
         parameters: &[FOLDER, TRASH],
         phrasings: &[
-            "Delete all files below {0}, at any depth, whose name ends in .{1} (in lower case), hidden \
-             ones too. \
-             Folders stay, whatever they are called, and so do all other files.",
-            "Clean up the folder {0}: every regular file ending in .{1} (lower case) has to go, in all \
-             subfolders and including hidden files. Keep every other file, and keep all folders, \
-             even one whose own name ends in .{1}.",
-            "Remove the *.{1} files from {0} and everything under it (case matters; hidden files as \
-             well). Nothing else may be removed: no folder and no other file.",
+            "Delete all files below {0}, at any depth, whose name ends in .{1} (in lower case), \
+             hidden ones too. Folders stay, whatever they are called, and so do all other files.",
+            "Clean up the folder {0}: every regular file ending in .{1} (lower case) has to go, in \
+             all subfolders and including hidden files. Keep every other file, and keep all \
+             folders, even one whose own name ends in .{1}.",
+            "Remove the *.{1} files from {0} and everything under it (case matters; hidden files \
+             as well). Nothing else may be removed: no folder and no other file.",
         ],
         make: make::delete,
     },
