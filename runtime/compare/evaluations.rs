@@ -39,6 +39,7 @@ impl Evaluations {
             tasks: 1,
             group_size: 1,
             groups: 0,
+            candidates: 0,
             seed: 0,
         })
     }
