@@ -36,6 +36,7 @@ pub struct CurriculumArgs {
     pub max: u32,
     /// Attempts that are looked at: the first with a reward
     #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub of: u32,
     /// Not the tasks that are named here: a manifest, or a text file with a name on each line;
     /// may be repeated

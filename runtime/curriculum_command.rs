@@ -55,7 +55,11 @@ struct LeftOut<'a> {
 pub fn cut(args: &CurriculumArgs) -> Result<Exit, Failure> {
     let band = Band::new(args.min, args.max, args.of);
     let band = band.map_err(|error| Failure::bad_input(format!("--min, --max, --of: {error}")))?;
-    let runs = args.runs.iter().map(|dir| read(dir)).collect::<Result<Vec<_>, _>>()?;
+    if args.output.extension().is_none_or(|ending| ending != "toml") {
+        let expected = "a file that ends in .toml, as which a manifest is known";
+        return Err(Defect::new(&args.output, expected, "another name").into());
+    }
+    let runs = read(&args.runs)?;
     let mut tasks = measured(&runs)?;
     let excluded = exclude(&mut tasks, &args.exclude)?;
     let passes = tasks.iter().map(|(name, tried)| (name.as_str(), tried.scored.as_slice()));
@@ -92,8 +96,18 @@ fn stem(file: &Path) -> String {
     file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
+/// Each once: a run that counts twice would measure nothing anew.
+fn read(dirs: &[PathBuf]) -> Result<Vec<PastRun>, Failure> {
+    let mut known = BTreeSet::new();
+    let twice = dirs.iter().find(|dir| fs::canonicalize(dir).is_ok_and(|dir| !known.insert(dir)));
+    if let Some(dir) = twice {
+        return Err(Defect::new(dir, "each run once", "this one twice").into());
+    }
+    dirs.iter().map(|dir| read_eval(dir)).collect()
+}
+
 /// A run of eval; that it has not ended is told.
-fn read(dir: &Path) -> Result<PastRun, Failure> {
+fn read_eval(dir: &Path) -> Result<PastRun, Failure> {
     let run = PastRun::read(dir)?;
     if run.command != "eval" {
         let found = format!("one of {}", run.command);
@@ -115,7 +129,9 @@ fn measured(runs: &[PastRun]) -> Result<BTreeMap<String, Tried>, Failure> {
         for (name, tried) in run.tried(0..u32::MAX) {
             let before = *first.entry(name.clone()).or_insert(&run.dir);
             match tasks.entry(name) {
-                Entry::Vacant(place) => drop(place.insert(tried)),
+                Entry::Vacant(place) => {
+                    place.insert(tried);
+                }
                 Entry::Occupied(place) if place.get().digest != tried.digest => {
                     let expected = format!(
                         "{} with {}, as in {}",
@@ -193,8 +209,7 @@ fn manifest(
                     Defect::new(&task.source, expected, task.digest.to_string())
                 });
                 defects.push(changed.unwrap_or_else(|| {
-                    let root = runs[0].path("run.dataset").unwrap_or_default();
-                    Defect::new(&root, format!("the task {name}, which was measured"), "none")
+                    Defect::new(&dataset_of(name, runs), format!("the task {name}"), "none")
                 }));
             }
         }
@@ -207,6 +222,13 @@ fn manifest(
     }
     manifest.roots = relative(file, roots)?;
     Ok(manifest.to_toml())
+}
+
+/// That of the first run that had the task.
+fn dataset_of(task: &str, runs: &[PastRun]) -> PathBuf {
+    let had = |run: &&PastRun| run.planned.values().any(|planned| planned.task == task);
+    let run = runs.iter().find(had);
+    run.and_then(|run| run.path("run.dataset").ok()).unwrap_or_default()
 }
 
 /// Every task that lies where the runs had theirs from, with the root that it was found under.

@@ -60,7 +60,7 @@ pub mod output;
 pub mod past_run;
 pub mod plan;
 pub mod policy_engine;
-mod policy_flag;
+pub mod policy_flag;
 pub mod progress;
 pub mod record;
 mod record_team;

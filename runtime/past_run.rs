@@ -105,14 +105,15 @@ impl PastRun {
         value.map(PathBuf::from).ok_or_else(|| self.lacks(key, "a path"))
     }
 
-    /// A whole number of the configuration, by its dotted key.
+    /// A whole number of the configuration, by its dotted key, from 1 to `max`.
     ///
     /// # Errors
     /// There is none.
-    pub fn count(&self, key: &str) -> Result<u64, Failure> {
+    pub fn count(&self, key: &str, max: u64) -> Result<u64, Failure> {
         let value = self.setting(key).and_then(toml::Value::as_integer);
         let value = value.and_then(|number| u64::try_from(number).ok());
-        value.ok_or_else(|| self.lacks(key, "a whole number"))
+        let value = value.filter(|number| (1..=max).contains(number));
+        value.ok_or_else(|| self.lacks(key, &format!("a whole number from 1 to {max}")))
     }
 
     fn setting(&self, key: &str) -> Option<&toml::Value> {

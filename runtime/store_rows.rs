@@ -9,7 +9,7 @@ use orcapack_tasks::outcome::{AgentFailure, FailureClass, Outcome};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::ledger::Ended;
-use crate::store::{PlannedRollout, StoreError};
+use crate::store::{PlannedRollout, SCHEMA_VERSION, StoreError};
 
 /// An attempt as the ledger keeps it.
 #[derive(Clone, Debug)]
@@ -126,9 +126,14 @@ pub(crate) fn results_of(connection: &Connection, path: &Path) -> Result<Vec<End
 
 /// For reading only.
 fn open(path: &Path) -> Result<Connection, StoreError> {
+    let sqlite = |source| StoreError::Sqlite { path: path.to_owned(), source };
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    Connection::open_with_flags(path, flags)
-        .map_err(|source| StoreError::Sqlite { path: path.to_owned(), source })
+    let connection = Connection::open_with_flags(path, flags).map_err(sqlite)?;
+    let found = connection.pragma_query_value(None, "user_version", |row| row.get(0));
+    match found.map_err(sqlite)? {
+        SCHEMA_VERSION => Ok(connection),
+        found => Err(StoreError::Version { path: path.to_owned(), found }),
+    }
 }
 
 /// An outcome as columns; none of them where an attempt was interrupted.

@@ -42,8 +42,13 @@ impl Asked {
             Some(_) => runs.split(',').collect(),
             None => vec![runs],
         };
-        let runs = runs.into_iter().map(AskedRun::parse).collect::<Result<_, _>>()?;
-        Ok(Self { name, runs })
+        let runs = runs.into_iter().map(AskedRun::parse).collect::<Result<Vec<_>, _>>()?;
+        // It would look like a seed that makes no difference.
+        let is_twice = |run: &&AskedRun| runs.iter().filter(|other| other == run).count() > 1;
+        match runs.iter().find(is_twice) {
+            Some(run) => Err(format!("{} twice", run.dir.display())),
+            None => Ok(Self { name, runs }),
+        }
     }
 }
 
@@ -98,6 +103,7 @@ mod tests {
             ("", "an empty path"),
             ("a=", "an empty path"),
             ("a=runs/b,", "an empty path"),
+            ("a=runs/b,runs/c,runs/b", "runs/b twice"),
             ("runs/a@newest", "`@newest`"),
             ("runs/a@-1", "`@-1`"),
         ] {

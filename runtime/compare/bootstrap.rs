@@ -190,8 +190,8 @@ mod tests {
                     0.8 * random::below(13, index, 1 << 32) as f64 / 2f64.powi(32)
                 })
                 .collect();
-            let before: Vec<f64> = chances.iter().map(|p| rate(*p, 4, &mut index)).collect();
-            let after: Vec<f64> = chances.iter().map(|p| rate(p + 0.1, 4, &mut index)).collect();
+            let before: Vec<f64> = chances.iter().map(|p| rate(*p, 16, &mut index)).collect();
+            let after: Vec<f64> = chances.iter().map(|p| rate(p + 0.1, 16, &mut index)).collect();
             let found = one(&after).difference(&one(&before), 600).unwrap();
             let (low, high) = (found.low.unwrap(), found.high.unwrap());
             covered += usize::from((low..=high).contains(&0.1));

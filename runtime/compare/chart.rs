@@ -65,7 +65,6 @@ fn paint(svg: &mut String, arms: &[ArmFigures]) -> Result<(), Box<dyn std::error
         }
         chart.draw_series([Circle::new((mean, row), 4, COLOUR.filled())])?;
     }
-    drop(chart);
     area.present()?;
     Ok(())
 }

@@ -24,12 +24,17 @@ pub struct Evaluation {
 
 impl Evaluations {
     /// `tasks` are those of the rollouts in the ledger. Evaluated is before step 1, then each
-    /// `every` steps, and after the last.
+    /// `every` steps, which are at least one, and after the last.
     pub fn find(tasks: &BTreeMap<u32, &str>, steps: u64, every: u64, attempts: u32) -> Self {
         let from_0 = (0u32..).zip(tasks.iter()).take_while(|(place, (id, _))| place == *id);
         let from_0: Vec<&str> = from_0.map(|(_, (_, task))| *task).collect();
         let again = from_0.iter().skip(1).position(|task| *task == from_0[0]);
         let held_out_tasks = again.map_or(from_0.len(), |place| place + 1) as u32;
+        // Rollouts have numbers of 32 bits: what needs more is no run's plan.
+        let rollouts = (steps / every + 2)
+            .saturating_mul(held_out_tasks.into())
+            .saturating_mul(attempts.into());
+        let held_out_tasks = if rollouts > u32::MAX.into() { 0 } else { held_out_tasks };
         Self(Layout {
             steps,
             evaluate_every: every,
@@ -106,5 +111,8 @@ mod tests {
         assert_eq!(found(4, 1, At::Step(3)), Err("steps 0, 2, 4, 5".to_owned()));
         assert_eq!(found(2, 1, At::Step(5)), Err("steps 0, 2".to_owned()));
         assert_eq!(found(0, 1, At::First), Err("none".to_owned()), "nothing is held out");
+        let tasks = ledger(4, 1);
+        let wild = Evaluations::find(&tasks, u64::MAX / 2, 1, u32::MAX);
+        assert_eq!(wild.at(At::First, |_| true, |_| true), Err("none".to_owned()));
     }
 }

@@ -1,18 +1,20 @@
 //! From the directories of runs to what is compared.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use orcapack_tasks::Defect;
 use orcapack_tasks::dataset::{self, LoadOptions};
 use toml::Table;
 
-use crate::compare::asked::{Asked, AskedRun};
+use crate::compare::asked::{Asked, AskedRun, At};
 use crate::compare::conditions::{Conditions, model_of};
 use crate::compare::evaluations::{Evaluation, Evaluations};
 use crate::compare::figures::{Arm, Run, Tally, TaskKey};
 use crate::exit::Failure;
 use crate::past_run::PastRun;
+use crate::run_dir::CHECKPOINTS;
 
 /// The categories of tasks, by data set. One that is not there any more has none.
 #[derive(Default)]
@@ -38,8 +40,8 @@ fn run(asked: &AskedRun, families: &mut Families) -> Result<Run, Failure> {
             Ok(of(&run, label, policy, 0..u32::MAX, families.of(&dataset)))
         }
         ("eval", Some(_)) => refuse("no @STEP, of a run of eval", "one".to_owned()),
-        ("train", Some(_)) => {
-            let Evaluation { step, rollouts } = evaluation(&run, asked)?;
+        ("train", Some(at)) => {
+            let Evaluation { step, rollouts } = evaluation(&run, at)?;
             let label = format!("{}@{step}", run.name);
             let policy = format!("team, {} after step {step}", run.name);
             let dataset = run.path("evaluation.dataset")?;
@@ -54,22 +56,26 @@ fn run(asked: &AskedRun, families: &mut Families) -> Result<Run, Failure> {
     }
 }
 
-fn evaluation(run: &PastRun, asked: &AskedRun) -> Result<Evaluation, Failure> {
-    let (steps, every) = (run.count("train.steps")?, run.count("evaluation.every_steps")?);
-    let attempts = run.count("evaluation.n_attempts")? as u32;
+fn evaluation(run: &PastRun, at: At) -> Result<Evaluation, Failure> {
+    let steps = run.count("train.steps", STEPS_MAX)?;
+    let every = run.count("evaluation.every_steps", u64::MAX)?;
+    let attempts = run.count("evaluation.n_attempts", ATTEMPTS_MAX)? as u32;
     let tasks = run.planned.iter().map(|(id, planned)| (*id, planned.task.as_str())).collect();
     let evaluations = Evaluations::find(&tasks, steps, every, attempts);
-    let Some(at) = asked.at else { return Err(Failure::internal("no evaluation is meant")) };
     let has_begun = |id: u32| run.planned.contains_key(&id);
     let found = evaluations.at(at, has_begun, |id| run.ended.contains_key(&id));
-    found.map_err(|found| Defect::new(&asked.dir, "an evaluation at that step", found).into())
+    found.map_err(|found| Defect::new(&run.dir, "an evaluation at that step", found).into())
 }
+
+/// More than a run can have rollouts for.
+const STEPS_MAX: u64 = 20_000_000;
+const ATTEMPTS_MAX: u64 = 1_000_000;
 
 fn of(
     run: &PastRun,
     label: String,
     policy: String,
-    rollouts: std::ops::Range<u32>,
+    rollouts: Range<u32>,
     families: &BTreeMap<String, String>,
 ) -> Run {
     let mut conditions = Conditions::of(&run.config);
@@ -108,7 +114,7 @@ fn policy(config: &Table) -> String {
 fn checkpoint_of(dir: &Path) -> String {
     let names = dir.components().rev().filter_map(|part| part.as_os_str().to_str());
     match names.take(3).collect::<Vec<_>>()[..] {
-        [step, crate::run_dir::CHECKPOINTS, run] => format!("{run}/{step}"),
+        [step, CHECKPOINTS, run] => format!("{run}/{step}"),
         [name, ..] => name.to_owned(),
         [] => String::new(),
     }

@@ -27,7 +27,7 @@ pub fn basis(report: &Report) -> String {
     };
     let pass_at_k = match report.k {
         1 => String::new(),
-        k => format!("; pass@{k} is the unbiased estimate of Chen et al. 2021"),
+        k => format!("\npass@{k}: the unbiased estimate (Chen et al. 2021)"),
     };
     format!(
         "Intervals: 95%, percentile bootstrap (Efron 1979) {drawn}, {} resamples{pass_at_k}",

@@ -130,6 +130,9 @@ fn what_cannot_be_cut_is_refused_and_nothing_is_written() {
     );
     refused(&cut(&["runs/base", "--max", "4"]), &["max 4, of 3"]);
     refused(&cut(&["runs/base", "-x", "absent.txt"]), &["absent.txt"]);
+    refused(&cut(&["runs/base", "runs/../runs/base"]), &["expected each run once"]);
+    refused(&cut(&["runs/base", "--of", "0"]), &["0 is not in 1..=10000"]);
+    refused(&curriculum(&world, &["runs/base", "-o", "stage"]), &["ends in .toml"]);
     let empty = ["runs/base", "--min", "1", "--max", "1", "--of", "2", "-x", "names"];
     fs::write(world.path("names"), "once\n").unwrap();
     refused(&cut(&empty), &["no task passed 1 to 1 of 2", "2 of 2  2      too easy"]);
