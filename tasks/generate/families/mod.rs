@@ -1,10 +1,11 @@
 //! The families, a file each.
 
 mod files;
+mod python_bugs;
 mod shell_bugs;
 mod words;
 
 use crate::generate::Family;
 
 /// All there are.
-pub static FAMILIES: [Family; 2] = [files::FAMILY, shell_bugs::FAMILY];
+pub static FAMILIES: [Family; 3] = [files::FAMILY, shell_bugs::FAMILY, python_bugs::FAMILY];
