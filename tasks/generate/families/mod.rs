@@ -2,10 +2,16 @@
 
 mod files;
 mod python_bugs;
+mod schedules;
 mod shell_bugs;
 mod words;
 
 use crate::generate::Family;
 
 /// All there are.
-pub static FAMILIES: [Family; 3] = [files::FAMILY, shell_bugs::FAMILY, python_bugs::FAMILY];
+pub static FAMILIES: [Family; 4] = [
+    files::FAMILY,
+    shell_bugs::FAMILY,
+    python_bugs::FAMILY,
+    schedules::FAMILY,
+];
