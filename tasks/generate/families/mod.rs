@@ -1,6 +1,7 @@
 //! The families, a file each.
 
 mod files;
+mod processes;
 mod python_bugs;
 mod schedules;
 mod shell_bugs;
@@ -9,9 +10,10 @@ mod words;
 use crate::generate::Family;
 
 /// All there are.
-pub static FAMILIES: [Family; 4] = [
+pub static FAMILIES: [Family; 5] = [
     files::FAMILY,
     shell_bugs::FAMILY,
     python_bugs::FAMILY,
     schedules::FAMILY,
+    processes::FAMILY,
 ];
