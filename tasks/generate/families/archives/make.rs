@@ -1,7 +1,7 @@
 //! Archives that are taken from and made.
 
 use crate::generate::families::archives::TRASH;
-use crate::generate::families::words::{
+use crate::generate::families::trees::{
     Files, STEMS, commands, grow, lying, others, prose, rooms, tree,
 };
 use crate::generate::random::Random;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::generate::families::archives::KIND;
 use crate::generate::families::archives::make::packing;
-use crate::generate::families::words::{
+use crate::generate::families::trees::{
     Files, STEMS, commands, grow, lying, others, prose, rooms, tree,
 };
 use crate::generate::random::Random;

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::generate::families::config::SERVICE;
-use crate::generate::families::words::{STEMS, commands, others, prose, python};
+use crate::generate::families::trees::{STEMS, commands, others, prose, python};
 use crate::generate::random::Random;
 use crate::generate::template::{End, Made, has, output, text};
 

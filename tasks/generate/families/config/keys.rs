@@ -1,7 +1,7 @@
 //! Keys that are set where they stand.
 
 use crate::generate::families::config::{KEY, SECTION, SERVICE, VARIABLE};
-use crate::generate::families::words::{STEMS, others, prose};
+use crate::generate::families::trees::{STEMS, others, prose};
 use crate::generate::random::Random;
 use crate::generate::template::{Made, has, output, quoted, text, write};
 
@@ -270,7 +270,7 @@ pub(super) fn tool(values: &[&'static str], random: &mut Random) -> Made {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generate::families::words::commands;
+    use crate::generate::families::trees::commands;
 
     #[test]
     fn keys_are_set_in_their_section_and_added_after_its_last() {

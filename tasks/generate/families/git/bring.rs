@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::generate::families::git::history::{History, settle};
-use crate::generate::families::words::{Files, STEMS, commands, prose};
+use crate::generate::families::trees::{Files, STEMS, commands, prose};
 use crate::generate::random::Random;
 use crate::generate::template::{Made, holds};
 

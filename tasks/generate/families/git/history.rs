@@ -1,6 +1,6 @@
 //! The commands by which a repository gets its history.
 
-use crate::generate::families::words::python;
+use crate::generate::families::trees::python;
 use crate::generate::template::{End, holds, output, write};
 
 /// Commands that make a repository in the working folder, and commits in it. Author and dates are

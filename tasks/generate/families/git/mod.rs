@@ -6,7 +6,7 @@ mod search;
 
 use crate::generate::Difficulty::{Easy, Hard, Medium};
 use crate::generate::Family;
-use crate::generate::families::words::RESULT;
+use crate::generate::families::trees::RESULT;
 use crate::generate::template::{Parameter, Template};
 
 pub(super) const FAMILY: Family = Family {

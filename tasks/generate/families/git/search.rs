@@ -1,7 +1,7 @@
 //! Commits that are to be found.
 
 use crate::generate::families::git::history::History;
-use crate::generate::families::words::{STEMS, commands, prose};
+use crate::generate::families::trees::{STEMS, commands, prose};
 use crate::generate::random::Random;
 use crate::generate::template::Made;
 

@@ -1,5 +1,5 @@
 use crate::generate::families::globs::{EXTENSION, TRASH};
-use crate::generate::families::words::{
+use crate::generate::families::trees::{
     Files, ROOMS, STEMS, commands, grow, lying, others, prose, python, rooms, tree,
 };
 use crate::generate::random::Random;

@@ -4,7 +4,7 @@ mod make;
 
 use crate::generate::Difficulty::{Easy, Hard, Medium};
 use crate::generate::Family;
-use crate::generate::families::words::{FOLDER, NEW_FOLDER, RESULT};
+use crate::generate::families::trees::{FOLDER, NEW_FOLDER, RESULT};
 use crate::generate::template::{Parameter, Template};
 
 pub(super) const FAMILY: Family = Family {

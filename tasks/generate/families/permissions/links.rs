@@ -1,6 +1,6 @@
 //! Symbolic links, broken and mended, and hard links.
 
-use crate::generate::families::words::{Files, STEMS, commands, grow, lying, prose, rooms, tree};
+use crate::generate::families::trees::{Files, STEMS, commands, grow, lying, prose, rooms, tree};
 use crate::generate::random::Random;
 use crate::generate::template::{Made, output, text};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::generate::families::permissions::{KIND, MODE};
-use crate::generate::families::words::{Files, grow, lying, others, prose, python, rooms, tree};
+use crate::generate::families::trees::{Files, grow, lying, others, prose, python, rooms, tree};
 use crate::generate::random::Random;
 use crate::generate::template::{End, Made, output, text};
 
