@@ -1,6 +1,7 @@
 //! The families, a file each.
 
 mod files;
+mod logs;
 mod tables;
 mod text;
 mod words;
@@ -8,4 +9,4 @@ mod words;
 use crate::generate::Family;
 
 /// All there are.
-pub static FAMILIES: [Family; 3] = [files::FAMILY, tables::FAMILY, text::FAMILY];
+pub static FAMILIES: [Family; 4] = [files::FAMILY, logs::FAMILY, tables::FAMILY, text::FAMILY];
