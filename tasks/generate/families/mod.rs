@@ -2,6 +2,7 @@
 
 mod files;
 mod logs;
+mod sqlite;
 mod tables;
 mod text;
 mod words;
@@ -9,4 +10,5 @@ mod words;
 use crate::generate::Family;
 
 /// All there are.
-pub static FAMILIES: [Family; 4] = [files::FAMILY, logs::FAMILY, tables::FAMILY, text::FAMILY];
+pub static FAMILIES: [Family; 5] =
+    [files::FAMILY, logs::FAMILY, sqlite::FAMILY, tables::FAMILY, text::FAMILY];
