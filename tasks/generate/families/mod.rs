@@ -1,5 +1,6 @@
 //! The families, a file each.
 
+mod checksums;
 mod files;
 mod logs;
 mod sqlite;
@@ -10,5 +11,5 @@ mod words;
 use crate::generate::Family;
 
 /// All there are.
-pub static FAMILIES: [Family; 5] =
-    [files::FAMILY, logs::FAMILY, sqlite::FAMILY, tables::FAMILY, text::FAMILY];
+pub static FAMILIES: [Family; 6] =
+    [checksums::FAMILY, files::FAMILY, logs::FAMILY, sqlite::FAMILY, tables::FAMILY, text::FAMILY];
