@@ -93,6 +93,11 @@ pub fn write(file: &str, content: &str) -> String {
     format!("cat > {file} <<'END_OF_FILE'\n{}\nEND_OF_FILE", content.trim_end_matches('\n'))
 }
 
+/// A command that runs this program of Python.
+pub fn python(program: &str) -> String {
+    format!("python3 - <<'END_OF_PROGRAM'\n{}\nEND_OF_PROGRAM", program.trim_matches('\n'))
+}
+
 impl Template {
     /// How many parameters there are: combinations of values, those that are alike left out.
     pub fn space(&self) -> usize {

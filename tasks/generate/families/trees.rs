@@ -116,8 +116,3 @@ pub(super) fn others(kind: &Parameter, value: &str) -> Vec<&'static str> {
 pub(super) fn commands(script: &str) -> Vec<String> {
     script.lines().map(ToOwned::to_owned).collect()
 }
-
-/// A program of Python as a command.
-pub(super) fn python(program: &str) -> String {
-    format!("python3 - <<'END_OF_PROGRAM'\n{}\nEND_OF_PROGRAM", program.trim_matches('\n'))
-}

@@ -3,9 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use crate::generate::families::config::SERVICE;
-use crate::generate::families::trees::{STEMS, commands, others, prose, python};
+use crate::generate::families::trees::{STEMS, commands, others, prose};
 use crate::generate::random::Random;
-use crate::generate::template::{End, Made, has, output, text};
+use crate::generate::template::{End, Made, has, output, python, text};
 
 /// The JSON file has this data, whatever its layout.
 fn holds_data(file: &str, data: &Value) -> End {

@@ -1,7 +1,6 @@
 //! The commands by which a repository gets its history.
 
-use crate::generate::families::trees::python;
-use crate::generate::template::{End, holds, output, write};
+use crate::generate::template::{End, holds, output, python, write};
 
 /// Commands that make a repository in the working folder, and commits in it. Author and dates are
 /// fixed, so that the hashes are.

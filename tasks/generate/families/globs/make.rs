@@ -1,9 +1,9 @@
 use crate::generate::families::globs::{EXTENSION, TRASH};
 use crate::generate::families::trees::{
-    Files, ROOMS, STEMS, commands, grow, lying, others, prose, python, rooms, tree,
+    Files, ROOMS, STEMS, commands, grow, lying, others, prose, rooms, tree,
 };
 use crate::generate::random::Random;
-use crate::generate::template::{Made, holds, number, text};
+use crate::generate::template::{Made, holds, number, python, text};
 
 /// A tree in which some names only look as if they had the ending, and the folder among them.
 fn with_lures(random: &mut Random, folder: &str, ending: &str, extensions: &[&str]) -> Files {

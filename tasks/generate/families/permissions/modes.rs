@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::generate::families::permissions::{KIND, MODE};
-use crate::generate::families::trees::{Files, grow, lying, others, prose, python, rooms, tree};
+use crate::generate::families::trees::{Files, grow, lying, others, prose, rooms, tree};
 use crate::generate::random::Random;
-use crate::generate::template::{End, Made, output, text};
+use crate::generate::template::{End, Made, output, python, text};
 
 /// Paths with their modes.
 type Modes = Vec<(String, String)>;

@@ -1,8 +1,8 @@
 //! Functions on text: of amounts of money, and in files.
 
 use crate::generate::Difficulty::Medium;
-use crate::generate::families::python_bugs::{check, checked};
 use crate::generate::families::programs::{THING, TOOL, filled};
+use crate::generate::families::python_bugs::{check, checked};
 use crate::generate::random::Random;
 use crate::generate::template::{Made, Parameter, Template, has, write};
 

@@ -1,8 +1,8 @@
 //! Functions on lists.
 
 use crate::generate::Difficulty::{Easy, Medium};
-use crate::generate::families::python_bugs::{check, checked};
 use crate::generate::families::programs::{THING, TOOL, filled, things};
+use crate::generate::families::python_bugs::{check, checked};
 use crate::generate::template::{Made, Parameter, Template, has, write};
 
 const ADDER: Parameter = Parameter {

@@ -1,8 +1,8 @@
 //! Functions on nested values.
 
 use crate::generate::Difficulty::Hard;
-use crate::generate::families::python_bugs::{check, checked};
 use crate::generate::families::programs::{TOOL, filled, things};
+use crate::generate::families::python_bugs::{check, checked};
 use crate::generate::template::{Made, Parameter, Template, has, write};
 
 const WEIGHT: Parameter = Parameter { values: &["size", "cost", "weight", "score"] };

@@ -1,8 +1,8 @@
 //! The text of crontabs.
 
 use crate::generate::Difficulty::{Easy, Medium};
-use crate::generate::families::schedules::{TIME, clock};
 use crate::generate::families::programs::{FOLDER, THING, filled};
+use crate::generate::families::schedules::{TIME, clock};
 use crate::generate::random::Random;
 use crate::generate::template::{Made, Template, has, output, text};
 

@@ -1,9 +1,9 @@
 //! When the entries of a crontab run.
 
 use crate::generate::Difficulty::Hard;
+use crate::generate::families::programs::{FOLDER, THING, filled};
 use crate::generate::families::schedules::calendar::{Day, Entry, field};
 use crate::generate::families::schedules::{DATE, TIME, clock, shown};
-use crate::generate::families::programs::{FOLDER, THING, filled};
 use crate::generate::random::Random;
 use crate::generate::template::{Made, Template, has, text};
 

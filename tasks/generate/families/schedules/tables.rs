@@ -1,8 +1,8 @@
 //! Lists of times and tables of intervals.
 
 use crate::generate::Difficulty::{Easy, Medium};
-use crate::generate::families::schedules::shown;
 use crate::generate::families::programs::{FOLDER, THING, filled};
+use crate::generate::families::schedules::shown;
 use crate::generate::random::Random;
 use crate::generate::template::{Made, Parameter, Template, has, number, text};
 
