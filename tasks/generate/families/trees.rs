@@ -1,4 +1,4 @@
-//! What families share: names of folders and files, lines to fill files with, and what must hold of
+//! What families of folders share: names of folders and files, lines to fill files with, and what must hold of
 //! a folder as a whole.
 
 use std::ops::RangeInclusive;

@@ -1,3 +1,5 @@
+//! What the templates make: files that are counted, moved, renamed and removed by pattern.
+
 use crate::generate::families::globs::{EXTENSION, TRASH};
 use crate::generate::families::trees::{
     Files, ROOMS, STEMS, commands, grow, lying, others, prose, rooms, tree,
