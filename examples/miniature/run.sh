@@ -24,7 +24,7 @@ step() {
   local name=$1
   shift
   [ -e "$runs/$name.done" ] && return
-  echo "== $(basename "$runs"): $name"
+  echo "== $(basename "$runs"): $name" >&2
   "$@"
   date -u +%FT%TZ >"$runs/$name.done"
 }
@@ -34,9 +34,9 @@ run() {
   local name=$1 command=$2
   shift 2
   if [ -e "$runs/$name/run.db" ]; then
-    step "$name" "$program" "$command" --name "$name" --runs-dir "$runs" --resume -q
+    step "$name" "$program" "$command" --name "$name" --runs-dir "$runs" --resume -q >>"$out/log.txt"
   else
-    step "$name" "$program" "$command" --name "$name" --runs-dir "$runs" --clean -q "$@"
+    step "$name" "$program" "$command" --name "$name" --runs-dir "$runs" --clean -q "$@" >>"$out/log.txt"
   fi
 }
 
