@@ -242,7 +242,7 @@ fn found(runs: &[PastRun]) -> Result<Vec<(PathBuf, Task)>, Failure> {
         };
         for root in dataset::roots(&run.path("run.dataset")?).map_err(lost)? {
             if searched.insert(root.clone()) {
-                let set = dataset::search(&[root.clone()], &options).map_err(lost)?;
+                let set = dataset::search(std::slice::from_ref(&root), &options).map_err(lost)?;
                 found.extend(set.tasks.into_iter().map(|task| (root.clone(), task)));
             }
         }

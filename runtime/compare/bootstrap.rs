@@ -6,6 +6,9 @@
 //! kind. Of several runs of one arm, runs are drawn too, independently of the tasks (Owen 2007,
 //! "The pigeonhole bootstrap").
 //!
+//! Where all tasks have the same value, such as 0 or 1, all resamples have it too: the interval is
+//! that value alone, and says nothing of how rare the others are.
+//!
 //! The numbers that decide what is drawn follow from a place alone: the same ledgers give the same
 //! interval on every machine.
 

@@ -50,6 +50,7 @@ fn paint(svg: &mut String, arms: &[ArmFigures]) -> Result<(), Box<dyn std::error
         .configure_mesh()
         .disable_y_mesh()
         .light_line_style(WHITE)
+        .label_style(("sans-serif", 13))
         .x_labels(11)
         .x_label_formatter(&|share| format!("{:.0}%", 100.0 * share))
         .y_labels(count)

@@ -147,7 +147,7 @@ impl Arm {
         let runs = runs.map(|run| RunFigures { run: run.label.clone(), pass_at_1: pass_at_1(run) });
         ArmFigures {
             arm: self.name.clone(),
-            policy: self.runs.first().map(|run| run.policy.clone()).unwrap_or_default(),
+            policy: self.policies(),
             tasks: keys.len(),
             attempts: self.attempts(),
             scored: tallies().map(|it| it.scored).sum(),
@@ -180,6 +180,13 @@ impl Arm {
             ties: keys.len() - wins - losses,
             losses,
         }
+    }
+
+    /// Each once.
+    fn policies(&self) -> String {
+        let mut policies: Vec<&str> = self.runs.iter().map(|run| run.policy.as_str()).collect();
+        policies.dedup();
+        policies.join("; ")
     }
 
     fn keys(&self) -> Vec<&TaskKey> {

@@ -39,7 +39,13 @@ fn runs_are_compared_task_by_task_and_other_conditions_are_marked() {
     assert!(text.stdout.contains("r !  "), "{text:?}");
     let both = world.orcapack(&["compare", "runs/base", "both=runs/base,runs/r", "-k", "2"]);
     assert_eq!(both.code, Some(0), "{both:?}");
-    for part in ["2 x 3", "mean, standard deviation", "75.0%", "over the runs of an arm"] {
+    for part in [
+        "known-bad; oracle",
+        "2 x 3",
+        "mean, standard deviation",
+        "75.0%",
+        "over the runs of an arm",
+    ] {
         assert!(both.stdout.contains(part), "{part}: {both:?}");
     }
 }
