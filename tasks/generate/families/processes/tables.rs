@@ -87,6 +87,8 @@ pub(super) const PIDS: Template = Template {
     },
 };
 
+const USERS: [&str; 3] = ["root", "www", "daemon"];
+
 pub(super) const BELOW: Template = Template {
     name: "below",
     difficulty: Medium,
@@ -130,7 +132,7 @@ pub(super) const BELOW: Template = Template {
         for pid in rows {
             let parent = parents.iter().find(|(of, _)| *of == pid).map_or(1, |(_, parent)| *parent);
             processes.push(Process {
-                user: *random.pick(&["root", "www", "daemon"]),
+                user: USERS[random.within(0..=USERS.len() - 1)],
                 pid,
                 parent,
                 memory: random.within(1000..=99999),

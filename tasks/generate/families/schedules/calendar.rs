@@ -49,7 +49,7 @@ pub(super) fn has(field: &str, value: usize, low: usize) -> bool {
             Some((first, last)) => (number(first), number(last)),
             None => (number(range), number(range)),
         };
-        (first..=last).contains(&value) && (value - first) % number(step).max(1) == 0
+        (first..=last).contains(&value) && (value - first).is_multiple_of(number(step).max(1))
     })
 }
 
