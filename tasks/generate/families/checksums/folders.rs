@@ -87,8 +87,8 @@ pub(super) fn rename(values: &[&'static str], random: &mut Random) -> Made {
         vec![
             format!("cd {folder}"),
             format!(
-                "for f in *; do mv \"$f\" \"$(sha256sum < \"$f\" | cut -c 1-{length}).{extension}\"; \
-                 done"
+                "for f in *; do mv \"$f\" \"$(sha256sum < \"$f\" | cut -c 1-{length}).{extension}\"\
+                 ; done"
             ),
         ]
     };

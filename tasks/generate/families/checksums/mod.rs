@@ -160,9 +160,9 @@ static TEMPLATES: [Template; 7] = [
             "I want {3}, a Bash script that compares a folder with a checksum list: 'bash {3} \
              sample sample.sums', or with other such pairs, given by absolute or relative paths. \
              The list is from sha256sum, run inside the folder. Report deviations, sorted by path, \
-             as '{0} path' (hash differs), '{1} path' (listed but not there) and '{2} path' (there, \
-             maybe in a subfolder, but not listed); paths as in the list, without './'. File names \
-             can contain spaces. Print nothing for files that are all right.",
+             as '{0} path' (hash differs), '{1} path' (listed but not there) and '{2} path' \
+             (there, maybe in a subfolder, but not listed); paths as in the list, without './'. \
+             File names can contain spaces. Print nothing for files that are all right.",
             "Make the Bash script {3}. Its arguments are a folder and a list of SHA-256 sums of \
              the files in it (as sha256sum writes it, paths relative to the folder), like sample \
              and sample.sums here; either may be a relative path. It prints to standard output, \

@@ -146,7 +146,8 @@ pub(super) fn rotated(values: &[&'static str], random: &mut Random) -> Made {
         solution: vec![
             format!("cd {folder}"),
             format!(
-                "zcat -f app.log.4.gz app.log.3.gz app.log.2.gz app.log.1 app.log | awk {} > ../{to}",
+                "zcat -f app.log.4.gz app.log.3.gz app.log.2.gz app.log.1 app.log | awk {} \
+                 > ../{to}",
                 quoted(&format!("$3 == \"{level}\""))
             ),
         ],

@@ -133,10 +133,11 @@ static TEMPLATES: [Template; 7] = [
              table with one row per {0}, sorted by {0}, and the header '{0},count,largest,mean': \
              how many rows, the maximum of amount, the average of amount with exactly two decimals \
              (rounded). Some notes are quoted since they contain commas.",
-            "Please compute statistics per {0} from {1} into {2}. Header: '{0},count,largest,mean'. \
-             Skip rows without an amount; for the rest give the row count, the highest amount and \
-             the average amount rounded to 2 decimals, always shown with 2 (7.00). Order the rows \
-             by {0} from a to z. The column 'note' may have quoted commas.",
+            "Please compute statistics per {0} from {1} into {2}. Header: \
+             '{0},count,largest,mean'. Skip rows without an amount; for the rest give the row \
+             count, the highest amount and the average amount rounded to 2 decimals, always shown \
+             with 2 (7.00). Order the rows by {0} from a to z. The column 'note' may have quoted \
+             commas.",
         ],
         make: sheets::groups,
     },

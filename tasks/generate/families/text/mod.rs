@@ -62,9 +62,9 @@ static TEMPLATES: [Template; 7] = [
             "I need two columns of {3}, whose fields are separated by '{0}': for every line, write \
              field {1}, a space and field {2} (the first field is number 1) to columns.txt. The \
              lines stay in their order.",
-            "Make columns.txt from {3}. A line of {3} is 7 fields with '{0}' between them, numbered \
-             from 1; the line of columns.txt for it is field {1}, one space, field {2}. The order \
-             of lines does not change.",
+            "Make columns.txt from {3}. A line of {3} is 7 fields with '{0}' between them, \
+             numbered from 1; the line of columns.txt for it is field {1}, one space, field {2}. \
+             The order of lines does not change.",
         ],
         make: lists::columns,
     },
