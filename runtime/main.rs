@@ -11,8 +11,8 @@ use orcapack::config_layers::Host;
 use orcapack::exit::{Exit, Failure};
 use orcapack::host::raise_open_files;
 use orcapack::{
-    authority_command, check, doctor, eval, gc, generate_command, node_command, output,
-    serve_command, sft_command, status_command, tasks_command, train,
+    authority_command, check, doctor, eval, gc, generate, node_command, output, serve_command,
+    sft_command, status_command, tasks_command, train,
 };
 
 fn main() -> ExitCode {
@@ -47,7 +47,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
         Command::Cluster(command) => block_on(authority_command::run(&command, &host)),
         Command::Tasks(TasksCommand::List { select, json }) => tasks_command::list(&select, json),
         Command::Tasks(TasksCommand::Import(args)) => tasks_command::import(&args),
-        Command::Tasks(TasksCommand::Generate(args)) => generate_command::generate(&args),
+        Command::Tasks(TasksCommand::Generate(args)) => generate::run(&args, &host),
         Command::Tasks(TasksCommand::Check(args)) => check::run(&args, &host),
         Command::Doctor(args) => block_on(doctor::doctor(&args, &host)),
         Command::Gc(args) => block_on(gc::gc(&args, &host)),

@@ -123,8 +123,8 @@ impl Library {
         self.own.remove(&number);
     }
 
-    /// Compares a task with everything but the own task of its number: the one that it is nearest to
-    /// is named, and the benchmark's task with which it shares most.
+    /// Compares a task with everything but the own task of its number: the one that it is nearest
+    /// to is named, and the benchmark's task with which it shares most.
     pub fn compare(&self, number: u32, task: Text<'_>) -> Vec<Finding> {
         let same_name = self.benchmarks.iter().find(|known| is_same_name(&known.name, task.name));
         let same_name = same_name.map(|known| Finding::SameName { other: known.name.clone() });

@@ -75,8 +75,7 @@ impl Replay {
 
     fn open_lines(file: &Path) -> Result<Self, Defects> {
         let refuse = |expected: String, found: String| Defect::new(file, expected, found);
-        let unreadable =
-            |error: io::Error| refuse("a readable file".to_owned(), error.to_string());
+        let unreadable = |error: io::Error| refuse("a readable file".to_owned(), error.to_string());
         let size = fs::metadata(file).map_err(unreadable)?.len();
         if size > RUN_BYTES_MAX {
             let expected = format!("at most {RUN_BYTES_MAX} bytes");

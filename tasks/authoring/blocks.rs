@@ -57,8 +57,8 @@ pub(super) fn blocks<'t>(
             (Some((tag, _)), Some(block)) => {
                 let (opened, since) = (block.tag, block.line);
                 faults.push(format!(
-                    "line {number}: <{tag}> stands in the <{opened}> of line {since}, which must be \
-                     closed before"
+                    "line {number}: <{tag}> stands in the <{opened}> of line {since}, which must \
+                     be closed before"
                 ));
             }
             (Some((tag, Mark::Wrong)), None) => {

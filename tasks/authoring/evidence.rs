@@ -80,7 +80,7 @@ impl Evidence {
 }
 
 /// A line for each.
-pub(super) fn list(items: &[String]) -> String {
+pub fn list(items: &[String]) -> String {
     items.iter().map(|item| format!("- {item}\n")).collect()
 }
 

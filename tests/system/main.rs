@@ -6,6 +6,7 @@
 mod anthropic_server;
 mod crash;
 mod eval;
+mod generate;
 mod hostile;
 #[expect(dead_code, reason = "the models' tests use the rest")]
 #[path = "../support/http_server.rs"]

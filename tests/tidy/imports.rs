@@ -6,7 +6,7 @@ use crate::{none, of_crate, read, rust};
 
 /// A pure core is told the time and answers with what is to be done, so that its tests need no
 /// clock, no file and no actor system. The actor around it does the rest.
-const PURE: [&str; 93] = [
+const PURE: [&str; 104] = [
     "actors/breaker.rs",
     "actors/docker_container.rs",
     "actors/model/backoff.rs",
@@ -47,6 +47,7 @@ const PURE: [&str; 93] = [
     "runtime/cluster_hostlist.rs",
     "runtime/fleet.rs",
     "runtime/fleet_node.rs",
+    "runtime/generate/tally.rs",
     "runtime/ledger.rs",
     "runtime/serve/asked.rs",
     "runtime/serve/fields.rs",
@@ -59,12 +60,22 @@ const PURE: [&str; 93] = [
     "runtime/train/pacer.rs",
     "runtime/wire.rs",
     "tasks/admission.rs",
+    "tasks/authoring/blocks.rs",
+    "tasks/authoring/draft.rs",
+    "tasks/authoring/evidence.rs",
+    "tasks/authoring/idea.rs",
+    "tasks/authoring/life.rs",
+    "tasks/authoring/line.rs",
+    "tasks/authoring/messages.rs",
+    "tasks/authoring/verdict.rs",
+    "tasks/authoring/wish.rs",
     "tasks/generate/families/files.rs",
     "tasks/generate/random.rs",
     "tasks/generate/template.rs",
     "tasks/grading.rs",
     "tasks/outcome.rs",
     "tasks/pass_at_k.rs",
+    "tasks/similarity.rs",
     "trainer/collective/farewell.rs",
     "trainer/collective/frame.rs",
     "trainer/collective/schedule.rs",
