@@ -54,52 +54,52 @@ pub struct SourceArgs {
 #[command(next_help_heading = "Tasks that a model writes")]
 pub struct WritingArgs {
     /// Another model that has the ideas
-    #[arg(long, value_name = "KIND/MODEL", requires = "from_model")]
+    #[arg(long, value_name = "KIND/MODEL", conflicts_with = "family")]
     pub idea_model: Option<String>,
     /// Another model that builds the tasks
-    #[arg(long, value_name = "KIND/MODEL", requires = "from_model")]
+    #[arg(long, value_name = "KIND/MODEL", conflicts_with = "family")]
     pub builder_model: Option<String>,
     /// Another model that reviews them
-    #[arg(long, value_name = "KIND/MODEL", requires = "from_model")]
+    #[arg(long, value_name = "KIND/MODEL", conflicts_with = "family")]
     pub reviewer_model: Option<String>,
     /// Topics to ask for, a line each [default: 40 of our own]
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "from_model")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "family")]
     pub topics: Option<PathBuf>,
     /// Data set that no task may be like; may be repeated
-    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath, requires = "from_model")]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath, conflicts_with = "family")]
     pub against: Vec<PathBuf>,
     /// Tasks whose instructions have a Jaccard index above it are too similar, 0 to 1 [default:
     /// 0.6]
-    #[arg(long, value_name = "X", requires = "from_model")]
+    #[arg(long, value_name = "X", conflicts_with = "family")]
     pub similarity_max: Option<f64>,
     /// Times that one task may be mended [default: 5]
-    #[arg(long, value_name = "N", requires = "from_model")]
+    #[arg(long, value_name = "N", conflicts_with = "family")]
     #[arg(value_parser = value_parser!(u32).range(0..=100))]
     pub patch_rounds: Option<u32>,
     /// Ideas until it is given up, those of earlier starts included [default: twice the count]
-    #[arg(long, value_name = "N", requires = "from_model")]
+    #[arg(long, value_name = "N", conflicts_with = "family")]
     #[arg(value_parser = value_parser!(u32).range(1..=2_000_000))]
     pub ideas_max: Option<u32>,
     /// Tokens until it is given up, prompts included, those of earlier starts too [default: none]
-    #[arg(long, value_name = "N", requires = "from_model")]
+    #[arg(long, value_name = "N", conflicts_with = "family")]
     pub tokens_max: Option<u64>,
     /// Of one answer [default: 16384]
-    #[arg(long, value_name = "N", requires = "from_model")]
+    #[arg(long, value_name = "N", conflicts_with = "family")]
     #[arg(value_parser = value_parser!(u32).range(1..=1_000_000))]
     pub answer_tokens_max: Option<u32>,
     /// Tasks that are written at once [default: 4]
-    #[arg(short, long, value_name = "N", requires = "from_model")]
+    #[arg(short, long, value_name = "N", conflicts_with = "family")]
     #[arg(value_parser = value_parser!(u16).range(1..=1000))]
     pub n_concurrent: Option<u16>,
     /// Where they are tried [default: auto]
-    #[arg(long, value_enum, value_name = "DRIVER", requires = "from_model")]
+    #[arg(long, value_enum, value_name = "DRIVER", conflicts_with = "family")]
     pub sandbox: Option<SandboxDriver>,
     /// Configuration file, as of eval; flags and --set go over it
     #[arg(short, long, value_name = "FILE.toml", value_hint = ValueHint::FilePath)]
-    #[arg(requires = "from_model")]
+    #[arg(conflicts_with = "family")]
     pub config: Option<PathBuf>,
     /// One setting, by its key in the configuration, such as models.main.url; may be repeated
-    #[arg(long, value_name = "KEY=VALUE", requires = "from_model")]
+    #[arg(long, value_name = "KEY=VALUE", conflicts_with = "family")]
     pub set: Vec<String>,
 }
 

@@ -152,6 +152,9 @@ fn happened(life: &Life, event: &Event) -> String {
         },
         Event::Unreadable { faults } => format!("no task: {}", faults.join("; ")),
         Event::Tried(evidence) if evidence.is_clean() => "admitted".to_owned(),
+        Event::Tried(evidence) if evidence.reasons.is_empty() => {
+            format!("admitted, but {}", evidence.findings.join("; "))
+        }
         Event::Tried(evidence) => format!("not admitted: {}", evidence.against().join("; ")),
         Event::Accepted => format!("accepted, patch rounds used: {}", life.rounds()),
         Event::Rejected { why, reasons } => {

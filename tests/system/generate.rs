@@ -216,6 +216,7 @@ fn a_copy_of_a_benchmark_or_of_an_own_task_is_refused_with_its_name_and_the_figu
     ]);
     Task::new("largest", HONEST_SOLUTION)
         .file("instruction.md", BENCHMARK)
+        .file("tests/test.sh", "echo 0 > /logs/verifier/reward.txt\n")
         .write(&world.path("tasks"));
     let args = ["--count", "2", "--ideas-max", "3", "--against", "tasks", "-n", "1"];
     let ended = replay(&world, &args);
