@@ -117,6 +117,7 @@ mod tests {
         let deadline = || Instant::now() + Duration::from_secs(60);
         assert!(a.ask(&request, deadline()).await.is_ok());
         drop(desk);
+        a.cell().wait(None).await.unwrap();
         let error = a.ask(&request, deadline()).await.expect_err("the gateway has ended");
         assert_eq!(error.why, GaveUp::GatewayGone);
     }
