@@ -1,15 +1,14 @@
 //! `orcapack tasks check`: admits or quarantines tasks on trials that are really run.
 //!
 //! Every task is tried by nobody, by its own solution three times, and by each of its known wrong
-//! solutions; the rule over the outcomes is [`orcapack_tasks::admission`]'s. The trials of all
-//! tasks run side by side on the engine that `eval` uses, with a ledger that nobody keeps.
+//! solutions; the rule over the outcomes is [`orcapack_tasks::admission`]'s. The
+//! [trials](crate::trials) of all tasks run side by side.
 
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use orcapack_actors::agent::Solver;
-use orcapack_tasks::admission::{self, Admission, Trial, TrialKind};
+use orcapack_tasks::admission::{self, Admission, Trial};
 use orcapack_tasks::dataset::DataSet;
 use orcapack_tasks::manifest::Manifest;
 use orcapack_tasks::{Defect, Defects, Task};
@@ -18,13 +17,9 @@ use serde::Serialize;
 use crate::cli::{CheckArgs, EvalArgs};
 use crate::config::EvalConfig;
 use crate::config_layers::{self, Host};
-use crate::embedded::Engines;
-use crate::engine::{Engine, Site};
 use crate::exit::{Exit, Failure};
-use crate::ledger::Ended;
-use crate::under_way::Finished;
-use crate::work::{Rollout, RunEnd};
-use crate::{output, sandboxes, store_rows, tasks_command, telemetry};
+use crate::trials::{self, Bench, Done, Planned};
+use crate::{output, tasks_command, telemetry};
 
 /// What was found out about one task.
 #[derive(Debug, Serialize)]
@@ -54,12 +49,12 @@ pub fn run(args: &CheckArgs, host: &Host) -> Result<Exit, Failure> {
     let manifest = args.output.as_deref().map(|file| free_path(file).map(|()| file)).transpose()?;
     let runtime = tokio::runtime::Runtime::new()
         .map_err(|error| Failure::internal(format!("starting the event loop: {error}")))?;
-    let (tasks, trials) = trials(&set);
-    let (results, finished) = runtime.block_on(try_all(args, &config, rollouts(&trials)))?;
-    if finished.end == RunEnd::Drained {
+    let tasks: Vec<Arc<Task>> = set.tasks.iter().cloned().map(Arc::new).collect();
+    let planned: Vec<Planned> = tasks.iter().flat_map(trials::of).collect();
+    let Some(done) = runtime.block_on(try_all(args, &config, &planned))? else {
         return Ok(Exit::Interrupted);
-    }
-    let mut checked = judge(&tasks, &trials, results);
+    };
+    let mut checked = judge(&tasks, &planned, &done);
     checked.extend(unreadable(&set));
     if let Some(file) = manifest {
         write_manifest(file, set, &checked)?;
@@ -86,68 +81,30 @@ fn free_path(file: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What is tried, on which task; a rollout each.
-struct Planned {
-    task: Arc<Task>,
-    kind: TrialKind,
-}
-
-fn trials(set: &DataSet) -> (Vec<Arc<Task>>, Vec<Planned>) {
-    let tasks: Vec<Arc<Task>> = set.tasks.iter().cloned().map(Arc::new).collect();
-    let of = |task: &Arc<Task>| {
-        let task = task.clone();
-        let kinds = admission::trials(&task).into_iter();
-        kinds.map(move |kind| Planned { task: task.clone(), kind })
-    };
-    let trials = tasks.iter().flat_map(of).collect();
-    (tasks, trials)
-}
-
-fn rollouts(trials: &[Planned]) -> Vec<Rollout> {
-    let rollout = |Planned { task, kind }: &Planned| Rollout {
-        task: task.clone(),
-        agent: Solver::Trial(kind.clone()),
-    };
-    trials.iter().map(rollout).collect()
-}
-
 async fn try_all(
     args: &CheckArgs,
     config: &EvalConfig,
-    rollouts: Vec<Rollout>,
-) -> Result<(Vec<Ended>, Finished), Failure> {
-    let io = |error: std::io::Error| Failure::internal(error.to_string());
-    let scratch = tempfile::tempdir().map_err(io)?;
-    telemetry::start_logs(None, args.printing.verbose).map_err(io)?;
-    let ledger = scratch.path().join("run.db");
+    planned: &[Planned],
+) -> Result<Option<Vec<Done>>, Failure> {
+    telemetry::start_logs(None, args.printing.verbose)
+        .map_err(|error| Failure::internal(error.to_string()))?;
     let silent = args.printing.quiet || args.printing.json;
-    let engine = Engine {
+    let bench = Bench {
         config,
-        team: None,
-        engines: &Engines::default(),
-        site: Site::Here(sandboxes::choose(&config.sandbox).await?),
-        weights: None,
         run_id: format!("check-{}", std::process::id()),
-        ledger: ledger.clone(),
-        folders: None,
+        progress: telemetry::progress_mode(silent, args.printing.verbose),
+        log_chars_max: None,
     };
-    let progress = telemetry::progress_mode(silent, args.printing.verbose);
-    let finished = engine.run(rollouts, progress).await?;
-    let (_, results) = store_rows::read(&ledger)?;
-    Ok((results, finished))
+    bench.run(planned).await
 }
 
-/// `trials` are by rollout id.
-fn judge(tasks: &[Arc<Task>], trials: &[Planned], results: Vec<Ended>) -> Vec<Checked> {
-    let mut done: Vec<(&Arc<Task>, Trial)> = Vec::with_capacity(results.len());
-    for result in results {
-        if let Some(Planned { task, kind }) = trials.get(result.rollout as usize) {
-            done.push((task, Trial { kind: kind.clone(), outcome: result.outcome }));
-        }
-    }
+fn judge(tasks: &[Arc<Task>], planned: &[Planned], done: &[Done]) -> Vec<Checked> {
     let verdict = |task: &Arc<Task>| {
-        let own = done.iter().filter(|(tried, _)| Arc::ptr_eq(tried, task));
-        let own: Vec<Trial> = own.map(|(_, trial)| trial.clone()).collect();
+        let is_own = |done: &&Done| {
+            planned.get(done.planned).is_some_and(|planned| Arc::ptr_eq(&planned.task, task))
+        };
+        let own = done.iter().filter(is_own).map(|done| done.trial.clone());
+        let own: Vec<Trial> = own.collect();
         let reasons = match admission::admit(&admission::trials(task), &own) {
             Admission::Admitted => Vec::new(),
             Admission::Quarantined(reasons) => reasons.iter().map(ToString::to_string).collect(),

@@ -4,13 +4,11 @@
 
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
-
-use orcapack_tasks::generate::{Difficulty, FAMILIES, Family, Split};
 
 use crate::cli_cluster::{ClusterCommand, NodeArgs, OnCluster, StatusArgs};
 use crate::cli_compare::{CURRICULUM_HELP, CompareArgs, CurriculumArgs, compare_help};
+use crate::cli_generate::{GENERATE_HELP, GenerateArgs};
 use crate::cli_serve::{SERVE_HELP, ServeArgs};
 use crate::cli_sft::{SftArgs, sft_help};
 use crate::cli_train::{TrainArgs, train_help};
@@ -204,9 +202,9 @@ pub enum TasksCommand {
     /// Keep the tasks that a run passed at times, by its ledger: what is worth training on
     #[command(after_help = CURRICULUM_HELP)]
     Curriculum(CurriculumArgs),
-    /// Make small tasks of a family, as many as are wanted, from a seed
-    #[command(after_help = TASKS_GENERATE_HELP)]
-    Generate(GenerateArgs),
+    /// Make small tasks: of a family, from a seed, or such as a model writes
+    #[command(after_help = GENERATE_HELP)]
+    Generate(Box<GenerateArgs>),
 }
 
 #[derive(Args, Clone, Debug)]
@@ -238,28 +236,6 @@ pub struct ImportArgs {
 }
 
 #[derive(Args, Clone, Debug)]
-pub struct GenerateArgs {
-    /// What kind of tasks
-    #[arg(long, value_name = "NAME", default_value = "files", value_parser = families())]
-    pub family: &'static Family,
-    /// How many, each another
-    #[arg(long, value_name = "N")]
-    pub count: usize,
-    /// The same seed makes the same tasks, byte for byte
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub seed: u64,
-    /// Only those of this difficulty
-    #[arg(long, value_name = "NAME", value_parser = one_of(&Difficulty::NAMES))]
-    pub difficulty: Option<Difficulty>,
-    /// To learn from, or to measure with; the two have nothing in common
-    #[arg(long, value_name = "NAME", default_value = "train", value_parser = one_of(&Split::NAMES))]
-    pub split: Split,
-    /// Folder for the task directories; made when absent, else empty
-    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub output: PathBuf,
-}
-
-#[derive(Args, Clone, Debug)]
 pub struct DoctorArgs {
     /// Rollouts that are to run at once; limits are checked against it
     #[arg(short, long, value_name = "N", default_value_t = 4)]
@@ -283,22 +259,6 @@ pub struct GcArgs {
     /// Print one JSON document on standard output
     #[arg(long)]
     pub json: bool,
-}
-
-fn families() -> impl TypedValueParser<Value = &'static Family> {
-    let known = FAMILIES.iter().map(|family| PossibleValue::new(family.name).help(family.about));
-    PossibleValuesParser::new(known).try_map(|name| {
-        FAMILIES.iter().find(|family| family.name == name).ok_or("no family of this name")
-    })
-}
-
-fn one_of<T: Copy + Send + Sync + 'static>(
-    names: &'static [(&'static str, T)],
-) -> impl TypedValueParser<Value = T> {
-    PossibleValuesParser::new(names.iter().map(|(name, _)| *name)).try_map(|name| {
-        let known = names.iter().find(|(known, _)| *known == name);
-        known.map(|(_, value)| *value).ok_or("no such name")
-    })
 }
 
 fn eval_help() -> String {
@@ -347,14 +307,6 @@ Examples:
   orcapack tasks import terminal-bench/tasks -o tasks/tb1
 
 A task directory that exists already is not overwritten.";
-
-const TASKS_GENERATE_HELP: &str = "\
-Examples:
-  orcapack tasks generate --family files --count 200 --seed 1 -o tasks/train
-  orcapack tasks generate --count 50 --split held-out --difficulty easy -o tasks/held-out
-
-Each is a task directory with hidden tests, a short solution and known-bad solutions, as `orcapack
-tasks check` wants them. More than there are distinct ones: exit code 2, and their number.";
 
 const DOCTOR_HELP: &str = "\
 Examples:

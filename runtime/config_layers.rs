@@ -134,21 +134,31 @@ pub(crate) fn complete(config: &mut EvalConfig, host: &Host) {
 /// `--model KIND/MODEL`: the model of all roles.
 fn set_model(doc: &mut TomlDoc, text: &str) -> Result<(), Defect> {
     const FLAG: &str = "--model";
-    let (kind, key, rest) = config_models::parse_short(text).map_err(|found| {
-        let expected = "KIND/MODEL, such as openai/gpt-5-mini, vllm/Qwen/Qwen3-14B or \
-                        anthropic/claude-sonnet-4-5, replay/RUN_DIRECTORY, or \
-                        embedded/POLICY_DIRECTORY";
-        Defect::new(Path::new(FLAG), expected, found)
-    })?;
     let given = doc.root().section_map("models");
     if let Some((name, _)) = given.iter().find(|(_, section)| section.has("kind")) {
         let expected = "no models in the configuration beside it";
         return Err(Defect::new(Path::new(FLAG), expected, format!("[models.{name}]")));
     }
+    name_model(doc, FLAG, MODEL_MAIN, text)
+}
+
+/// A flag says KIND/MODEL of the table `[models.NAME]`.
+pub(crate) fn name_model(
+    doc: &mut TomlDoc,
+    flag: &'static str,
+    name: &str,
+    text: &str,
+) -> Result<(), Defect> {
+    let (kind, key, rest) = config_models::parse_short(text).map_err(|found| {
+        let expected = "KIND/MODEL, such as openai/gpt-5-mini, vllm/Qwen/Qwen3-14B or \
+                        anthropic/claude-sonnet-4-5, replay/RUN_DIRECTORY, or \
+                        embedded/POLICY_DIRECTORY";
+        Defect::new(Path::new(flag), expected, found)
+    })?;
     // As TOML, so that a model that is called `7` is no number.
     let rest = toml::Value::from(rest).to_string();
-    doc.set(FLAG, &format!("models.{MODEL_MAIN}.kind"), kind.as_str())?;
-    doc.set(FLAG, &format!("models.{MODEL_MAIN}.{key}"), &rest)
+    doc.set(flag, &format!("models.{name}.kind"), kind.as_str())?;
+    doc.set(flag, &format!("models.{name}.{key}"), &rest)
 }
 
 /// The configuration that the run to resume was made with.

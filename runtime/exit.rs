@@ -13,7 +13,7 @@ use std::process::ExitCode;
 /// | 3 | some rollouts ended as infrastructure failures |
 /// | 4 | no sandbox available: the engine does not answer, or the host cannot isolate |
 /// | 5 | run directory in use, or its name taken |
-/// | 6 | some tasks quarantined (`tasks check`) |
+/// | 6 | some tasks quarantined (`tasks check`), or fewer than asked for (`tasks generate`) |
 /// | 7 | a node of the cluster does not answer, or does not trust us |
 /// | 8 | this node was fenced: a newer process has its identity |
 /// | 9 | training stopped: a value not finite, no rank left, or samplers without weights |
@@ -66,7 +66,9 @@ impl Exit {
                 "no sandbox available: the engine does not answer, or the host cannot isolate"
             }
             Self::RunTaken => "run directory in use, or its name taken",
-            Self::Quarantined => "some tasks quarantined (`tasks check`)",
+            Self::Quarantined => {
+                "some tasks quarantined (`tasks check`), or fewer than asked for (`tasks generate`)"
+            }
             Self::Unreachable => "a node of the cluster does not answer, or does not trust us",
             Self::Fenced => "this node was fenced: a newer process has its identity",
             Self::TrainingStopped => {

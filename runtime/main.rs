@@ -11,7 +11,7 @@ use orcapack::config_layers::Host;
 use orcapack::exit::{Exit, Failure};
 use orcapack::host::raise_open_files;
 use orcapack::{
-    authority_command, check, compare, curriculum_command, doctor, eval, gc, generate_command,
+    authority_command, check, compare, curriculum_command, doctor, eval, gc, generate,
     node_command, output, serve_command, sft_command, status_command, tasks_command, train,
 };
 
@@ -49,7 +49,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
         Command::Tasks(TasksCommand::List { select, json }) => tasks_command::list(&select, json),
         Command::Tasks(TasksCommand::Import(args)) => tasks_command::import(&args),
         Command::Tasks(TasksCommand::Curriculum(args)) => curriculum_command::cut(&args),
-        Command::Tasks(TasksCommand::Generate(args)) => generate_command::generate(&args),
+        Command::Tasks(TasksCommand::Generate(args)) => generate::run(&args, &host),
         Command::Tasks(TasksCommand::Check(args)) => check::run(&args, &host),
         Command::Doctor(args) => block_on(doctor::doctor(&args, &host)),
         Command::Gc(args) => block_on(gc::gc(&args, &host)),

@@ -93,7 +93,8 @@ impl TeamPlan {
             }
             if !endpoints.iter().any(|endpoint| endpoint.name == name) {
                 let section = models.section(name);
-                let endpoint = endpoint(&section, name, model, variables);
+                let endpoint = has_trajectories(&section, model)
+                    .and_then(|()| endpoint(&section, name, model, variables));
                 let endpoint = endpoint.filter(|endpoint| {
                     let policy = endpoint.policy.as_ref();
                     policy.is_none_or(|policy| bounds_agree(&section, policy, &endpoints))
@@ -161,7 +162,17 @@ fn unknown<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> String {
     format!("`{name}`{}", hint.unwrap_or_default())
 }
 
-fn endpoint(
+/// Whether a run that is to be answered from is a team's.
+fn has_trajectories(section: &Section<'_>, model: &ModelConfig) -> Option<()> {
+    let run = model.run.as_ref().filter(|run| !run.join("trajectories").is_dir());
+    let Some(run) = run else { return Some(()) };
+    let found = format!("{}, which has no trajectories", run.display());
+    section.refuse("run", "the directory of a run", found);
+    None
+}
+
+/// A model with its key; `None` after a fault, which `section` has been told.
+pub(crate) fn endpoint(
     section: &Section<'_>,
     name: &str,
     model: &ModelConfig,
@@ -185,13 +196,6 @@ fn endpoint(
             None
         }
     };
-    if let Some(run) = &model.run
-        && !run.join("trajectories").is_dir()
-    {
-        let found = format!("{}, which has no trajectories", run.display());
-        section.refuse("run", "the directory of a run", found);
-        return None;
-    }
     if let Some(policy) = &model.policy {
         if policy.checkpoint.as_os_str().is_empty() {
             // It has been told that none is named.
@@ -240,7 +244,7 @@ fn check_policy(section: &Section<'_>, policy: &PolicySettings) -> Option<()> {
 }
 
 /// The engine of a directory is one, and so are its bounds.
-fn bounds_agree(
+pub(crate) fn bounds_agree(
     section: &Section<'_>,
     policy: &PolicySettings,
     others: &[EndpointSettings],

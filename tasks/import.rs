@@ -27,7 +27,10 @@ pub fn write(task: &Task, dir: &Path) -> Result<(), Defects> {
 }
 
 /// The same of files that are a task directory already.
-pub(crate) fn write_folder(files: &FileTree, dir: &Path) -> Result<(), Defects> {
+///
+/// # Errors
+/// `dir` is there, or cannot be written.
+pub fn write_folder(files: &FileTree, dir: &Path) -> Result<(), Defects> {
     if dir.symlink_metadata().is_ok() {
         return Err(Defect::new(dir, "a folder that is not there yet", "one that is").into());
     }

@@ -11,6 +11,7 @@
 //! - [`grading`] turns a verifier's report into a reward; [`outcome`] names how a rollout can end.
 
 pub mod admission;
+pub mod authoring;
 pub mod curriculum;
 pub mod defect;
 pub mod dockerfile;
@@ -24,6 +25,7 @@ pub mod outcome;
 pub mod pass_at_k;
 pub mod planted;
 pub mod pytest_report;
+pub mod similarity;
 pub mod task;
 pub mod task_digest;
 pub mod trajectory;

@@ -9,6 +9,7 @@ pub mod call_gate;
 pub mod connect;
 pub mod control;
 mod conversations;
+pub mod desk;
 pub mod embedded;
 pub mod endpoint;
 pub mod gateway;

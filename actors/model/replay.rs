@@ -5,6 +5,9 @@
 //! taken: it is the one that counted, since an attempt that counts is the last. It answers all
 //! attempts of its rollout now; the attempt is no part of the key, nor is the prompt.
 //!
+//! For the authors of tasks it is a file instead, of their
+//! [lines](orcapack_tasks::authoring::line): a task is a rollout there, and an author an agent.
+//!
 //! Everything is read and judged before anything starts, and kept in memory.
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,11 +17,12 @@ use std::path::{Path, PathBuf};
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
+use orcapack_tasks::authoring::line::{self, Event};
 use orcapack_tasks::defect::{Defect, Defects};
 use orcapack_tasks::trajectory::Trajectory;
 
 use crate::model::recorded::{from_step, parse_subagent_id, root_id};
-use crate::model::{Answer, CallKey, Model, ModelError, ModelErrorKind, Request};
+use crate::model::{Answer, CallKey, Finish, Model, ModelError, ModelErrorKind, Request, Usage};
 
 /// All trajectories of a run that is replayed, in bytes: with answers and their tokens kept in
 /// memory, what a node can spare beside its environments.
@@ -43,12 +47,15 @@ struct Key {
 }
 
 impl Replay {
-    /// Reads the run in the directory `run`.
+    /// Reads the run in the directory `run`, or the file of lines.
     ///
     /// # Errors
     /// No such run, one that is too large, one in which no model ever answered, or everything that
-    /// is wrong with its trajectories.
+    /// is wrong with its trajectories or lines.
     pub fn open(run: &Path) -> Result<Self, Defects> {
+        if run.is_file() {
+            return Self::open_lines(run);
+        }
         let folder = run.join("trajectories");
         let attempts = attempts(&folder)?;
         let mut replay = Self { folder, files: BTreeMap::new(), answers: HashMap::new() };
@@ -64,6 +71,34 @@ impl Replay {
             defects.push(Defect::new(&replay.folder, "a run in which models answered", found));
         }
         Defects(defects).into_result(replay)
+    }
+
+    fn open_lines(file: &Path) -> Result<Self, Defects> {
+        let refuse = |expected: String, found: String| Defect::new(file, expected, found);
+        let unreadable = |error: io::Error| refuse("a readable file".to_owned(), error.to_string());
+        let size = fs::metadata(file).map_err(unreadable)?.len();
+        if size > RUN_BYTES_MAX {
+            let expected = format!("at most {RUN_BYTES_MAX} bytes");
+            return Err(refuse(expected, size.to_string()).into());
+        }
+        let text = fs::read_to_string(file).map_err(unreadable)?;
+        let (mut files, mut answers) = (BTreeMap::new(), HashMap::new());
+        let mut defects = Vec::new();
+        for (number, line) in line::read(file, &text)? {
+            let Event::Answer(answer) = line.event else { continue };
+            let line::Answer { author, turn, .. } = answer;
+            let key = Key { rollout: line.task, step: 0, agent: author as u32, turn };
+            files.insert(line.task, file.to_owned());
+            if answers.insert(key, of_author(answer)).is_some() {
+                let found = format!("the {}'s turn {turn} again", author.as_str());
+                defects.push(refuse("a turn of its own".to_owned(), found).at_line(number));
+            }
+        }
+        if answers.is_empty() {
+            let expected = "answers of authors of tasks".to_owned();
+            defects.push(refuse(expected, "none".to_owned()));
+        }
+        Defects(defects).into_result(Self { folder: file.to_owned(), files, answers })
     }
 
     fn read(&mut self, rollout: u32, attempt: u32, file: &Path) -> Result<(), Defects> {
@@ -150,6 +185,18 @@ impl Model for Replay {
 
     fn call<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Answer, ModelError>> {
         ready(self.answer(&request.key)).boxed()
+    }
+}
+
+fn of_author(answer: line::Answer) -> Answer {
+    let line::Tokens { prompt, completion, cached } = answer.tokens;
+    Answer {
+        text: answer.text,
+        reasoning: answer.reasoning,
+        finish: if answer.is_cut { Finish::Length } else { Finish::Stop },
+        usage: Usage::told(prompt, completion, cached),
+        model: answer.model,
+        tokens: None,
     }
 }
 

@@ -152,3 +152,30 @@ fn everything_that_is_wrong_in_a_run_is_told_at_once() {
     assert_eq!(lines[..5], expected);
     assert!(lines[5].starts_with("trajectories/5.1.json:1: expected an ATIF 1.8"), "{said}");
 }
+
+#[test]
+fn the_lines_of_authors_are_answered_by_task_author_and_turn() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("pipeline.jsonl");
+    let line = |task: u32, author: &str, turn: u32| {
+        let event = json!({"kind": "answer", "author": author, "turn": turn, "text": author});
+        json!({"task": task, "event": event}).to_string() + "\n"
+    };
+    let accepted = json!({"task": 7, "event": {"kind": "accepted"}}).to_string() + "\n";
+    let lines = line(7, "idea", 1) + &line(7, "builder", 1) + &accepted + &line(7, "builder", 2);
+    fs::write(&file, &lines).unwrap();
+    let replay = Replay::open(&file).unwrap();
+    for (agent, turn, text) in [(0, 1, "idea"), (1, 1, "builder"), (1, 2, "builder")] {
+        assert_eq!(ask(&replay, 1, 0, agent, turn).unwrap().text, text);
+    }
+    let error = ask(&replay, 1, 0, 2, 1).expect_err("not recorded");
+    assert_eq!(error.kind, ModelErrorKind::NotRecorded);
+
+    fs::write(&file, format!("{lines}{}", line(7, "idea", 1))).unwrap();
+    let error = Replay::open(&file).expect_err("twice");
+    assert!(error.to_string().contains(":5: expected a turn of its own, found the idea's turn 1"));
+    fs::write(&file, accepted).unwrap();
+    assert!(Replay::open(&file).expect_err("empty").to_string().contains("found none"));
+    fs::write(&file, "{}\n").unwrap();
+    assert!(Replay::open(&file).is_err());
+}

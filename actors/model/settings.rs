@@ -32,7 +32,7 @@ pub struct EndpointSettings {
     /// Calls at one time: the adaptive cap stays below it.
     pub in_flight_max: usize,
     pub price: Option<Price>,
-    /// The run directory that `replay` answers from.
+    /// The run directory, or file of lines, that `replay` answers from.
     pub run: Option<PathBuf>,
     /// What `embedded` samples from.
     pub policy: Option<PolicySettings>,

@@ -8,6 +8,7 @@ mod compare;
 mod crash;
 mod curriculum;
 mod eval;
+mod generate;
 mod hostile;
 #[expect(dead_code, reason = "the models' tests use the rest")]
 #[path = "../support/http_server.rs"]

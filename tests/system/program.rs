@@ -126,13 +126,18 @@ impl World {
 
     /// Over variables of the environment.
     pub fn start_with(&self, env: &[(&str, &str)], args: &[&str]) -> Running<'_> {
+        let own = ["eval", "--name", NAME, "--sandbox", &self.sandbox];
+        let tasks = if args.contains(&"-d") { &[] } else { &["-d", "tasks"][..] };
+        self.start_any(env, &[&own, tasks, args].concat())
+    }
+
+    /// Starts the program, whatever it is to do.
+    pub fn start_any(&self, env: &[(&str, &str)], args: &[&str]) -> Running<'_> {
         let output = |name: &str| File::create(self.path(name)).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_orcapack"))
             .current_dir(self.dir.path())
             .env("ORCAPACK_CACHE", self.path("cache"))
             .envs(env.iter().copied())
-            .args(["eval", "--name", NAME, "--sandbox", &self.sandbox])
-            .args(if args.contains(&"-d") { &[] } else { &["-d", "tasks"][..] })
             .args(args)
             .stdin(Stdio::null())
             .stdout(output("stdout"))

@@ -6,7 +6,7 @@ use crate::{none, of_crate, read, rust};
 
 /// A pure core is told the time and answers with what is to be done, so that its tests need no
 /// clock, no file and no actor system. The actor around it does the rest.
-const PURE: [&str; 155] = [
+const PURE: [&str; 166] = [
     "actors/breaker.rs",
     "actors/docker_container.rs",
     "actors/model/backoff.rs",
@@ -52,6 +52,7 @@ const PURE: [&str; 155] = [
     "runtime/compare/figures.rs",
     "runtime/fleet.rs",
     "runtime/fleet_node.rs",
+    "runtime/generate/tally.rs",
     "runtime/ledger.rs",
     "runtime/serve/asked.rs",
     "runtime/serve/fields.rs",
@@ -65,6 +66,15 @@ const PURE: [&str; 155] = [
     "runtime/train/pacer.rs",
     "runtime/wire.rs",
     "tasks/admission.rs",
+    "tasks/authoring/blocks.rs",
+    "tasks/authoring/draft.rs",
+    "tasks/authoring/evidence.rs",
+    "tasks/authoring/idea.rs",
+    "tasks/authoring/life.rs",
+    "tasks/authoring/line.rs",
+    "tasks/authoring/messages.rs",
+    "tasks/authoring/verdict.rs",
+    "tasks/authoring/wish.rs",
     "tasks/curriculum.rs",
     "tasks/generate/families/archives/make.rs",
     "tasks/generate/families/archives/mod.rs",
@@ -126,6 +136,7 @@ const PURE: [&str; 155] = [
     "tasks/grading.rs",
     "tasks/outcome.rs",
     "tasks/pass_at_k.rs",
+    "tasks/similarity.rs",
     "tasks/splitmix.rs",
     "trainer/collective/farewell.rs",
     "trainer/collective/frame.rs",

@@ -121,7 +121,7 @@ pub fn ended(output: Output) -> String {
 
 fn make(folder: &Path) {
     let run = |arguments: &[&str]| ended(orcapack(folder, arguments).output().unwrap());
-    let generate = ["tasks", "generate", "--difficulty", "easy", "--count"];
+    let generate = ["tasks", "generate", "--family", "files", "--difficulty", "easy", "--count"];
     run(&[&generate[..], &["4", "-o", "tasks"]].concat());
     run(&[&generate[..], &["4", "--split", "held-out", "-o", "held-out"]].concat());
     fs::write(folder.join("team.toml"), TEAM).unwrap();
