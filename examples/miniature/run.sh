@@ -107,8 +107,10 @@ arm() {
   [ -z "$found" ] || echo "$1=$found"
 }
 
+# tables REPORT NAME...: prints the comparison of these arms, and writes REPORT.html.
 tables() {
-  local arms=()
+  local report=$1 arms=()
+  shift
   for name in "$@"; do
     arms+=($(arm "$name"))
   done
@@ -117,8 +119,8 @@ tables() {
 
 case ${1:-} in
 --table)
-  report=stages tables base stage-1 stage-2
-  report=ablations tables no-curriculum stage-2 online shaped group-4 group-16 behind-0 behind-4 behind-8
+  tables stages base stage-1 stage-2
+  tables ablations no-curriculum stage-2 online shaped group-4 group-16 behind-0 behind-4 behind-8
   ;;
 --ablations)
   seed=$2 runs=$out/seed-$2
@@ -133,6 +135,6 @@ case ${1:-} in
       experiment
     done
   done
-  report=stages tables base stage-1 stage-2
+  tables stages base stage-1 stage-2
   ;;
 esac

@@ -179,7 +179,24 @@ fn the_instances_of_each_family_are_pinned() {
         hex(&hasher.finalize())[..16].to_owned()
     };
     let digests = FAMILIES.iter().map(|family| format!("{} {}", family.name, digest(family)));
-    insta::assert_snapshot!(digests.collect::<Vec<_>>().join("\n"), @"");
+    insta::assert_snapshot!(digests.collect::<Vec<_>>().join("\n"), @r"
+    files ed5f8de80746c96c
+    archives 1d014f13adb5f8bd
+    builds 08d0a94433b92cf3
+    checksums 23de22bf6b45c516
+    config 8b8ddb7bbbb63767
+    git 917abdc9e6b63c15
+    globs cf8741600483f9db
+    logs 0adf8e34a3cb76cf
+    permissions 4be91d009e563af1
+    processes c039a217e23ef975
+    python-bugs e3406be4b8d6c8c2
+    schedules a00b7b14ad982156
+    shell-bugs f5bdff809a68ba31
+    sqlite 85679148b409c87f
+    tables 5621054397cf6616
+    text 9831fa3a3ec97f31
+    ");
 }
 
 #[test]

@@ -179,8 +179,8 @@ fn sum(names: &[usize]) -> String {
     let count = names.len();
     let of: Vec<Vec<f32>> = names.iter().map(|name| values(*name, CHUNK * count)).collect();
     let mut text = "sum ".to_owned();
-    for at in 0..CHUNK * count {
-        let chunk = at / CHUNK;
+    let places = (0..count).flat_map(|chunk| (0..CHUNK).map(move |at| (chunk, chunk * CHUNK + at)));
+    for (chunk, at) in places {
         let order = (1..=count).map(|step| of[(chunk + step) % count][at]);
         let _ = write!(text, "{:08x}", order.reduce(|sum, value| sum + value).unwrap().to_bits());
     }
