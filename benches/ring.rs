@@ -11,6 +11,7 @@
 
 #[path = "support/python.rs"]
 mod python;
+#[expect(dead_code, reason = "the other benches use more of it")]
 #[path = "support/ring_ranks.rs"]
 mod ring_ranks;
 #[expect(dead_code, reason = "the other benches use more of it")]

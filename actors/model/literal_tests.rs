@@ -85,7 +85,6 @@ fn code_blocks_are_commands_each_as_it_stands() {
 fn without_blocks_prompted_lines_are_commands_and_without_those_everything_is() {
     assert_eq!(run("First\n$ ls\nthen\n$ cat x | wc\n $ not this\n"), ["ls", "cat x | wc"]);
     assert_eq!(run("  echo hi\n"), ["echo hi"]);
-    assert_eq!(run("```\n\n```\nmake"), [""; 0], "an empty block is no command, nor is the text");
 }
 
 #[test]
@@ -106,10 +105,13 @@ fn what_came_of_them_is_reported_verbatim() {
 }
 
 #[test]
-fn a_description_without_a_word_is_reported_at_once() {
-    let report: ReportBody =
-        serde_saphyr::from_str(&bodies(&asked(1, " \n", ""), "report")[0]).unwrap();
-    assert_eq!(report.contexts, []);
+fn a_description_without_a_command_is_reported_at_once() {
+    for description in [" \n", "```\n\n```\nmake"] {
+        let answer = asked(1, description, "");
+        assert!(!answer.contains("<bash>"), "{answer}");
+        let report: ReportBody = serde_saphyr::from_str(&bodies(&answer, "report")[0]).unwrap();
+        assert_eq!(report.contexts, []);
+    }
 }
 
 proptest! {

@@ -128,12 +128,11 @@ case ${1:-} in
   ablations
   ;;
 *)
-  for seed in "${@:-0 1 2}"; do
-    for seed in $seed; do
-      runs=$out/seed-$seed
-      mkdir -p "$runs"
-      experiment
-    done
+  [ $# -gt 0 ] || set -- 0 1 2
+  for seed; do
+    runs=$out/seed-$seed
+    mkdir -p "$runs"
+    experiment
   done
   tables stages base stage-1 stage-2
   ;;

@@ -1,8 +1,8 @@
 //! Reinforcement learning of a policy from the rollouts of its own agents.
 //!
 //! - [`config`], [`layers`], [`plan`]: what is asked for, read and judged before anything starts.
-//! - [`layout`], [`curriculum`], [`pacer`], [`batch`]: which rollouts there are, which are worth it,
-//!   when they begin, and what a step makes of them. All of them pure.
+//! - [`layout`], [`curriculum`], [`pacer`], [`batch`]: which rollouts there are, which are worth
+//!   it, when they begin, and what a step makes of them. All of them pure.
 //! - [`training`]: the loop. It has [`rollouts`] run, the ranks learn, and [`delivery`] bring the
 //!   weights to the samplers; [`checkpoints`] are where it goes on.
 //! - [`mod@start`] puts all of that together for a run's directory.

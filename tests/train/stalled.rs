@@ -136,10 +136,12 @@ async fn nothing_grows_while_the_trainer_stands_still_under_256_environments() {
         assert!(now.admitted <= bound, "{now:?}");
         assert!(Instant::now() < until && !loop_.is_finished(), "{now:?}");
         most = most.max(now.admitted - now.ended);
+        // The ledger tells nobody when it changes.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(most as u64 > BATCH, "{most} were under way at once");
     let (memory, files) = (resident_bytes(), files_below(folder));
+    // Standing still is what it is about.
     tokio::time::sleep(STALL).await;
     assert_eq!(sizes(&ledger), standing);
     assert_eq!(files_below(folder), files);

@@ -1,5 +1,5 @@
-//! What families of folders share: names of folders and files, lines to fill files with, and what must hold of
-//! a folder as a whole.
+//! What families of folders share: names of folders and files, lines to fill files with, and what
+//! must hold of a folder as a whole.
 
 use std::ops::RangeInclusive;
 
