@@ -7,6 +7,8 @@
 //!
 //! `cargo bench --bench ranks`, about two minutes.
 
+#[path = "support/model.rs"]
+mod model;
 #[path = "support/ring_ranks.rs"]
 mod ring_ranks;
 #[expect(dead_code, reason = "the other benches use more of it")]
@@ -21,11 +23,11 @@ use std::time::{Duration, Instant};
 
 use candle_core::Device;
 use futures_util::future::BoxFuture;
+use model::{VOCAB_SIZE, config};
 use orcapack_trainer::collective::exchange::Exchange;
 use orcapack_trainer::collective::{Collectives, Formed, Place};
 use orcapack_trainer::learner::{Learner, Trainee};
 use orcapack_trainer::loss::{LossKind, LossSettings};
-use orcapack_trainer::model::config::ModelConfig;
 use orcapack_trainer::model::parameters::Parameters;
 use orcapack_trainer::model::step::{Activations, StepSettings};
 use orcapack_trainer::ops::Ops;
@@ -55,7 +57,6 @@ const STEPS: usize = 8;
 /// Of each rank.
 const ROWS: usize = 8;
 const TOKENS: usize = 256;
-const VOCAB_SIZE: usize = 2048;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -139,19 +140,6 @@ impl Collectives for Ready {
         let Rank { collective, abort, kept } = rank.expect("one epoch");
         self.kept.lock().expect("nobody panics").push(kept);
         Box::pin(async { Ok((collective, abort)) })
-    }
-}
-
-fn config() -> ModelConfig {
-    ModelConfig {
-        vocab_size: VOCAB_SIZE,
-        hidden_size: 256,
-        intermediate_size: 768,
-        num_hidden_layers: 4,
-        num_attention_heads: 8,
-        num_key_value_heads: 4,
-        head_dim: 32,
-        ..ModelConfig::small(VOCAB_SIZE, 0)
     }
 }
 

@@ -9,6 +9,8 @@
 //! `cargo bench --bench trainer`, some minutes. `ORCAPACK_PYTHON` names a Python that has torch
 //! (else it is `python3`); without one, only our side is measured.
 
+#[path = "support/model.rs"]
+mod model;
 #[path = "support/python.rs"]
 mod python;
 #[expect(dead_code, reason = "the other benches use more of it")]
@@ -20,7 +22,7 @@ mod usage;
 use std::time::Instant;
 
 use candle_core::Device;
-use orcapack_trainer::model::config::ModelConfig;
+use model::config;
 use orcapack_trainer::model::gradients::Gradients;
 use orcapack_trainer::model::parameters::Parameters;
 use orcapack_trainer::model::step::{Activations, StepSettings, forward_backward};
@@ -112,20 +114,6 @@ fn compare(rows: usize, len: usize, python: Option<&str>) {
             ratio(|sample| sample.cpu_ms),
             median(samples, |sample| sample.peak_bytes) / f64::from(1 << 20),
         );
-    }
-}
-
-/// The model of `peers/trainer.py`.
-fn config() -> ModelConfig {
-    ModelConfig {
-        vocab_size: 2048,
-        hidden_size: 256,
-        intermediate_size: 768,
-        num_hidden_layers: 4,
-        num_attention_heads: 8,
-        num_key_value_heads: 4,
-        head_dim: 32,
-        ..ModelConfig::small(2048, 0)
     }
 }
 

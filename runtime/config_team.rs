@@ -11,6 +11,10 @@ use serde::{Serialize, Serializer};
 const DAY_SEC: f64 = 86_400.0;
 /// The model of all roles where nothing else is said.
 pub const MODEL_MAIN: &str = "main";
+/// The model that is a policy, and the one that only runs what it is told, where a command gives
+/// them names.
+pub const MODEL_POLICY: &str = "policy";
+pub const MODEL_LITERAL: &str = "literal";
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct TeamConfig {

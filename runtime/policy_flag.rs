@@ -13,13 +13,10 @@ use crate::cli::EvalArgs;
 use crate::compare::conditions::{Conditions, Difference};
 use crate::config::{AgentKind, EvalConfig};
 use crate::config_layers::path_value;
-use crate::config_team::MODEL_MAIN;
+use crate::config_team::{MODEL_LITERAL, MODEL_MAIN, MODEL_POLICY};
 use crate::run_dir::{CHECKPOINTS, CONFIG};
 
 const FLAG: &str = "--policy";
-/// The models of a configuration that has none for these roles.
-const POLICY: &str = "policy";
-const LITERAL: &str = "literal";
 
 /// A policy's directory, and why it is the one that was meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,9 +88,9 @@ impl Named {
         }
         let mut settings = vec![
             ("agent.kind".to_owned(), AgentKind::Team.as_str().to_owned()),
-            ("team.roles.orchestrator".to_owned(), POLICY.to_owned()),
-            (format!("models.{POLICY}.kind"), "embedded".to_owned()),
-            (format!("models.{POLICY}.checkpoint"), path_value(&self.dir).to_string()),
+            ("team.roles.orchestrator".to_owned(), MODEL_POLICY.to_owned()),
+            (format!("models.{MODEL_POLICY}.kind"), "embedded".to_owned()),
+            (format!("models.{MODEL_POLICY}.checkpoint"), path_value(&self.dir).to_string()),
         ];
         // A run that is resumed has models for all.
         if !args.run.resume {
@@ -120,9 +117,10 @@ fn others(doc: &TomlDoc) -> Vec<(String, String)> {
     let root = doc.root();
     let models: Vec<String> =
         root.section_map("models").into_iter().map(|(name, _)| name).collect();
-    let models: Vec<&str> = models.iter().map(String::as_str).filter(|it| *it != POLICY).collect();
+    let models: Vec<&str> =
+        models.iter().map(String::as_str).filter(|it| *it != MODEL_POLICY).collect();
     let plays = match models[..] {
-        [] => LITERAL,
+        [] => MODEL_LITERAL,
         [only] => only,
         // Which is meant is the configuration's matter, and told where it is not said.
         _ => MODEL_MAIN,
@@ -132,7 +130,7 @@ fn others(doc: &TomlDoc) -> Vec<(String, String)> {
     let mut settings: Vec<(String, String)> =
         silent.map(|role| (format!("team.roles.{role}"), plays.to_owned())).collect();
     if models.is_empty() && !settings.is_empty() {
-        settings.push((format!("models.{LITERAL}.kind"), LITERAL.to_owned()));
+        settings.push((format!("models.{MODEL_LITERAL}.kind"), MODEL_LITERAL.to_owned()));
     }
     settings
 }

@@ -21,17 +21,22 @@ const MESSAGES_MAX: usize = 50;
 /// Rollouts whose team is shown, agent by agent.
 const TREES_MAX: usize = 200;
 
+/// Of all pages: whose templates are fixed, so that an error names its line, and a dump of the data
+/// beside it would help nobody. A template whose name ends in `.html` escapes what it prints.
+pub(crate) fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_debug(false);
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.add_filter("percent", table::percent);
+    environment
+}
+
 /// The whole file.
 ///
 /// # Errors
 /// A defect of the template only.
 pub fn render(summary: &RunSummary) -> Result<String, minijinja::Error> {
-    let mut environment = Environment::new();
-    // The template is fixed: an error names its line, and a dump of the run beside it would help
-    // nobody.
-    environment.set_debug(false);
-    environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.add_filter("percent", table::percent);
+    let mut environment = environment();
     environment.add_filter("seconds", table::seconds);
     environment.add_filter("bytes", table::bytes);
     environment.add_filter("tokens", table_team::tokens);

@@ -1,13 +1,12 @@
 //! A comparison as an HTML page: one file that needs nothing else and fetches nothing.
 
 use minijinja::value::Serde;
-use minijinja::{Environment, UndefinedBehavior};
 use serde::Serialize;
 
 use crate::compare::chart;
 use crate::compare::figures::Report;
 use crate::compare::text;
-use crate::table;
+use crate::report::environment;
 use crate::train::report::ReportError;
 
 #[derive(Serialize)]
@@ -22,10 +21,7 @@ struct View<'a> {
 /// # Errors
 /// Defects of the template and of the drawing only.
 pub fn render(report: &Report) -> Result<String, ReportError> {
-    let mut environment = Environment::new();
-    environment.set_debug(false);
-    environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.add_filter("percent", table::percent);
+    let mut environment = environment();
     environment.add_filter("points", text::points);
     // The name's ending turns escaping on; the chart is our own and marked as safe there.
     environment.add_template("compare.html", include_str!("page.html"))?;

@@ -19,6 +19,7 @@ use crate::config::{AgentKind, EvalConfig, seconds};
 use crate::config_models::ModelConfig;
 use crate::config_policy::BOUNDS;
 use crate::config_read::{count_or, path_or, small_or, strings_or};
+use crate::config_team::{MODEL_LITERAL, MODEL_POLICY};
 use crate::learning_config::{LearningConfig, name_of};
 use crate::train::curriculum::CurriculumConfig;
 
@@ -109,10 +110,6 @@ pub struct CheckpointConfig {
     pub keep: usize,
 }
 
-/// The model that is the policy, and the one that only runs what it is told, where nothing is said.
-const POLICY: &str = "policy";
-const LITERAL: &str = "literal";
-
 impl TrainConfig {
     /// Where nothing is said. It lacks tasks, and a policy.
     pub fn defaults(cpus: usize, cache_dir: PathBuf) -> Self {
@@ -127,11 +124,12 @@ impl TrainConfig {
         policy.sampling.temperature = Some(1.0);
         policy.sampling.seed = Some(0);
         let literal = ModelConfig::defaults(EndpointKind::Literal);
-        eval.models = [(POLICY.to_owned(), policy), (LITERAL.to_owned(), literal)].into();
+        eval.models =
+            [(MODEL_POLICY.to_owned(), policy), (MODEL_LITERAL.to_owned(), literal)].into();
         let roles = &mut eval.team.roles;
-        POLICY.clone_into(&mut roles.orchestrator);
-        LITERAL.clone_into(&mut roles.explorer);
-        LITERAL.clone_into(&mut roles.coder);
+        MODEL_POLICY.clone_into(&mut roles.orchestrator);
+        MODEL_LITERAL.clone_into(&mut roles.explorer);
+        MODEL_LITERAL.clone_into(&mut roles.coder);
         Self {
             eval,
             policy: PolicyConfig { base: PathBuf::new() },

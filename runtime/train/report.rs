@@ -2,10 +2,9 @@
 //! file that needs nothing else and fetches nothing.
 
 use minijinja::value::Serde;
-use minijinja::{Environment, UndefinedBehavior};
 use serde::Serialize;
 
-use crate::table;
+use crate::report::environment;
 use crate::train::curriculum::Pools;
 use crate::train::curves::{self, Curve, DrawError};
 use crate::train::metrics::{Evaluated, History, Learnt, Stepped};
@@ -33,10 +32,7 @@ pub struct About {
 /// # Errors
 /// Defects of the template and of the drawing only.
 pub fn render(about: &About, history: &History) -> Result<String, ReportError> {
-    let mut environment = Environment::new();
-    environment.set_debug(false);
-    environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.add_filter("percent", table::percent);
+    let mut environment = environment();
     environment.add_filter("fixed", |number: f64, places: usize| format!("{number:.places$}"));
     // The name's ending turns escaping on; the curves are our own and marked as safe there.
     environment.add_template("train.html", include_str!("report.html"))?;

@@ -320,9 +320,9 @@ impl Training {
     fn admit(&mut self) -> Result<(), Failure> {
         let curriculum = self.parts.curriculum.as_ref();
         let wanted = |group| curriculum.is_none_or(|curriculum| curriculum.wants(group));
-        for group in self.pacer.admit(wanted) {
-            self.admit_range(self.rollouts(group))?;
-        }
+        let groups = self.pacer.admit(wanted).into_iter();
+        let rollouts: Vec<u32> = groups.flat_map(|group| self.rollouts(group)).collect();
+        self.admit_all(&rollouts)?;
         let is_idle = self.parts.rollouts.in_flight() == 0;
         match (is_idle, self.idle_since) {
             (true, None) => self.idle_since = Some(Instant::now()),
@@ -333,6 +333,13 @@ impl Training {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Rollouts in order: those that follow each other at once, since each admission is written
+    /// down.
+    fn admit_all(&mut self, rollouts: &[u32]) -> Result<(), Failure> {
+        let mut runs = rollouts.chunk_by(|one, next| one + 1 == *next);
+        runs.try_for_each(|run| self.admit_range(run[0]..run[0] + run.len() as u32))
     }
 
     fn admit_range(&mut self, range: Range<u32>) -> Result<(), Failure> {
@@ -354,9 +361,7 @@ impl Training {
         if std::mem::take(&mut self.has_left_open) {
             let open: Vec<u32> =
                 self.pacer.not_ended().map(|rollout| rollout + self.first).collect();
-            for rollout in open {
-                self.admit_range(rollout..rollout + 1)?;
-            }
+            self.admit_all(&open)?;
         }
         Ok(())
     }
