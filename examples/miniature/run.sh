@@ -13,7 +13,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 out=${OUT:-runs/miniature}
 program=${ORCAPACK:-$root/target/release/orcapack}
-steps=${STEPS:-40} # of each stage
+steps=${STEPS:-60} # of each stage
 
 [ -x "$program" ] || (cd "$root" && cargo build --release --locked)
 mkdir -p "$out"
@@ -60,14 +60,23 @@ train() {
   measure "$name-held-out" "$(checkpoint "$name")" "$runs/held-out" 2
 }
 
-# The tasks, and a policy that has learnt what a demonstrator did.
+# tasks NAME COUNT SEED OPTIONS...: a folder of generated tasks.
+tasks() {
+  local name=$1 count=$2 from=$3
+  shift 3
+  step "$name" "$program" tasks generate --family files --difficulty easy --count "$count" --seed "$from" \
+    -o "$runs/$name" "$@"
+}
+
+# The tasks, and a policy that has learnt what a demonstrator did. It is trained and measured on tasks
+# that nobody has shown it: of those it has been shown it remembers what the demonstrator did there.
 base() {
-  step tasks "$program" tasks generate --family files --count 600 --seed "$seed" -o "$runs/tasks"
-  step held-out "$program" tasks generate --family files --count 300 --seed "$seed" --split held-out \
-    -o "$runs/held-out"
-  run demo eval -c "$here/demo.toml" -d "$runs/tasks" -n 16 --sandbox process \
+  tasks shown 1920 "$((1000 + seed))"
+  tasks tasks 1600 "$seed"
+  tasks held-out 300 "$seed" --split held-out
+  run demo eval -c "$here/demo.toml" -d "$runs/shown" -n 16 --sandbox process \
     --set models.demo.seed="$seed"
-  run base sft --from "$runs/demo" --new --epochs 28 --set data.reward_min=0 --set data.held_out=0 \
+  run base sft --from "$runs/demo" --new --epochs 10 --set data.reward_min=0 --set data.held_out=0 \
     --set train.batch_samples=16 --set train.warmup_steps=30 --set train.seed="$seed" \
     --set policy.new.seed="$seed"
   measure base-held-out "$(checkpoint base)" "$runs/held-out" 2
