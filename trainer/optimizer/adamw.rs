@@ -201,6 +201,10 @@ impl AdamW {
 pub(super) struct Rates {
     beta1: f32,
     beta2: f32,
+    /// `1 - beta1` and `1 - beta2`. Taken from what is f32 already, the difference to 1 would keep
+    /// few of its digits.
+    rest1: f32,
+    rest2: f32,
     /// `lr / (1 - beta1^t)`.
     lr: f32,
     /// `1 / (1 - beta2^t)`.
@@ -218,6 +222,8 @@ impl Rates {
         Self {
             beta1: beta1 as f32,
             beta2: beta2 as f32,
+            rest1: (1.0 - beta1) as f32,
+            rest2: (1.0 - beta2) as f32,
             lr: (lr / corrected(beta1)) as f32,
             second: (1.0 / corrected(beta2)) as f32,
             eps: eps as f32,
@@ -271,10 +277,10 @@ pub(super) fn update_all(w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32],
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma"))]
 fn update(w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], rates: Rates) {
-    let Rates { beta1, beta2, lr, second, eps, decay } = rates;
+    let Rates { beta1, beta2, rest1, rest2, lr, second, eps, decay } = rates;
     for (((w, g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
-        *m = beta1 * *m + (1.0 - beta1) * g;
-        *v = beta2 * *v + (1.0 - beta2) * g * g;
+        *m = beta1 * *m + rest1 * g;
+        *v = beta2 * *v + rest2 * g * g;
         *w = *w * decay - lr * *m / ((*v * second).sqrt() + eps);
     }
 }
