@@ -97,7 +97,7 @@ async fn over_links(kind: &str, world_size: usize) -> Vec<Rank> {
         let node = name(next).parse().expect("a name");
         let at = transports[next].local_addr();
         let (there, here) = tokio::join!(
-            transports[rank].dial(&node, at, Purpose::Data),
+            transports[rank].dial(&node, at, Purpose::Gradients),
             transports[next].accept()
         );
         let (there, here) = (there.expect("it answers"), here.expect("it is open"));
