@@ -33,9 +33,6 @@ use python::{in_python, python_with};
 use samples::{in_a_process, median};
 use usage::{load_average, memory_bytes};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const BATCHES: [usize; 4] = [1, 8, 32, 128];
 const PROMPT_TOKENS: usize = 64;
 const NEW_TOKENS: usize = 128;

@@ -46,9 +46,6 @@ use ring_ranks::Rank;
 use samples::{in_a_process, median};
 use usage::load_average;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const RANKS: usize = 2;
 const LINKS: [&str; 3] = ["memory", "tcp", "quic"];
 const ROUNDS: usize = 3;

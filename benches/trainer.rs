@@ -33,9 +33,6 @@ use python::{in_python, python_with};
 use samples::{in_a_process, median};
 use usage::{cpu_sec, load_average, memory_bytes};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Rows and tokens of each.
 const SIZES: [(usize, usize); 2] = [(16, 256), (4, 1024)];
 const ROUNDS: usize = 5;

@@ -7,6 +7,7 @@ use crate::model::parameters::Parameters;
 use crate::model::plan::Plan;
 use crate::model::step::{StepSettings, TargetLogprobs};
 use crate::ops::fused::matrix::{Into, Matrix, MatrixMut, linear, multiply};
+use crate::ops::fused::room::zeros;
 use crate::ops::fused::{Values, rms_norm, token_logprob};
 
 /// What the fused head keeps of its forward pass.
@@ -70,8 +71,8 @@ impl FusedHeadTape {
         let weight = weight(parameters);
         let (norm, values) = (Values::of(&parameters.norm)?, Values::of(&weight)?);
         let matrix = Matrix::new(&values, hidden);
-        let mut d_weight = vec![0.0; values.len()];
-        let mut d_normed = vec![0.0; self.normed.len()];
+        let mut d_weight = zeros(values.len());
+        let mut d_normed = zeros(self.normed.len());
         let mut kept = Some(self.logits);
         let chunks: Vec<_> = chunks(rows.len(), settings.logprob_chunk).collect();
         for (from, len) in chunks.into_iter().rev() {
@@ -85,10 +86,10 @@ impl FusedHeadTape {
             let onto = MatrixMut::new(&mut d_normed[range], hidden);
             multiply(onto, Into::Overwrite, 1.0, d_logits, matrix);
         }
-        let mut d_rows = vec![0.0; self.input.len()];
+        let mut d_rows = zeros(self.input.len());
         let eps = plan.config.rms_norm_eps as f32;
         let d_norm = rms_norm::backward(&mut d_rows, &d_normed, &self.input, &norm, eps);
-        let mut d_input = vec![0.0; plan.tokens() * hidden];
+        let mut d_input = zeros(plan.tokens() * hidden);
         for (target, d_row) in targets.iter().zip(d_rows.chunks_exact(hidden)) {
             let d = &mut d_input[target.place as usize * hidden..][..hidden];
             d.iter_mut().zip(d_row).for_each(|(d, x)| *d += x);

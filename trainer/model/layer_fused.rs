@@ -8,6 +8,7 @@ use crate::model::plan::Plan;
 use crate::ops::fused::attention::{self, Attended};
 use crate::ops::fused::head_norm::{self, HeadNorm, HeadShape};
 use crate::ops::fused::matrix::{Into, Matrix, MatrixMut, multiply, weight_gradient};
+use crate::ops::fused::room::{copy_of, zeros};
 use crate::ops::fused::{Values, rms_norm, swiglu};
 use crate::ops::rotary::RotaryTable;
 
@@ -83,7 +84,7 @@ impl<'a> FusedLayer<'a> {
         let (weights, values) = (&self.weights, Values::of(x)?);
         let normed = rms_norm::forward(&values, &weights.input_norm, self.eps());
         let normed = Matrix::new(&normed, self.hidden());
-        let mut qkv = vec![0.0; self.plan.tokens() * self.shape.qkv()];
+        let mut qkv = zeros(self.plan.tokens() * self.shape.qkv());
         for (weight, from, len) in self.projections() {
             let out = MatrixMut::columns(&mut qkv, self.shape.qkv(), from, len);
             multiply(
@@ -97,7 +98,7 @@ impl<'a> FusedLayer<'a> {
         let by_head = head_norm::forward(&qkv, self.head_norm(), self.shape);
         let attended = attention::forward(&by_head, &self.plan.batch.segments, self.shape);
         let seen = head_norm::to_tokens(&attended.out, self.shape);
-        let mut middle = values.to_vec();
+        let mut middle = copy_of(&values);
         let o_proj = Matrix::new(&weights.o_proj, self.shape.queries());
         let out = MatrixMut::new(&mut middle, self.hidden());
         let seen = Matrix::new(&seen, self.shape.queries());
@@ -105,7 +106,7 @@ impl<'a> FusedLayer<'a> {
 
         let normed = rms_norm::forward(&middle, &weights.post_norm, self.eps());
         let normed = Matrix::new(&normed, self.hidden());
-        let mut gate_up = vec![0.0; self.plan.tokens() * 2 * self.intermediate()];
+        let mut gate_up = zeros(self.plan.tokens() * 2 * self.intermediate());
         let len = self.intermediate();
         for (weight, from) in [(&weights.gate_proj, 0), (&weights.up_proj, len)] {
             let out = MatrixMut::columns(&mut gate_up, 2 * len, from, len);
@@ -119,7 +120,7 @@ impl<'a> FusedLayer<'a> {
         }
         let gated = swiglu::forward(&gate_up, self.intermediate());
         let gated = Matrix::new(&gated, self.intermediate());
-        let mut output = middle.clone();
+        let mut output = copy_of(&middle);
         let down_proj = Matrix::new(&weights.down_proj, self.intermediate());
         let out = MatrixMut::new(&mut output, self.hidden());
         multiply(out, Into::Add, 1.0, gated, down_proj.transposed());
@@ -134,7 +135,7 @@ impl<'a> FusedLayer<'a> {
     pub fn backward(&self, tape: FusedTape, d_output: &Tensor) -> Result<(Tensor, LayerGradients)> {
         let FusedTape { x, qkv, by_head, attended, middle, gate_up } = tape;
         // Both parts of a layer are added to their input: its gradient starts as the output's.
-        let mut d = Values::of(d_output)?.to_vec();
+        let mut d = copy_of(&Values::of(d_output)?);
         let mlp = self.mlp_backward(&mut d, &middle, gate_up);
         drop(middle);
         let x = Values::of(&x)?;
@@ -150,7 +151,7 @@ impl<'a> FusedLayer<'a> {
         let (hidden, intermediate) = (self.hidden(), self.intermediate());
         let weights = &self.weights;
         let d_output = Matrix::new(d, hidden);
-        let mut gated = vec![0.0; gate_up.len() / 2];
+        let mut gated = zeros(gate_up.len() / 2);
         let down_proj = Matrix::new(&weights.down_proj, intermediate);
         let onto = MatrixMut::new(&mut gated, intermediate);
         multiply(onto, Into::Overwrite, 1.0, d_output, down_proj);
@@ -199,7 +200,7 @@ impl<'a> FusedLayer<'a> {
         drop((d_out, d_by_head));
 
         let normed = rms_norm::forward(x, &weights.input_norm, self.eps());
-        let mut d_normed = vec![0.0; normed.len()];
+        let mut d_normed = zeros(normed.len());
         let [d_q, d_k, d_v] = self.projections().map(|(weight, from, len)| {
             let d_out = Matrix::columns(&d_qkv, shape.qkv(), from, len);
             let onto = MatrixMut::new(&mut d_normed, hidden);

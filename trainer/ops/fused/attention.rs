@@ -11,8 +11,9 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::head_norm::HeadShape;
-use super::lanes::{exp, map_sum, max, sum_of};
+use super::lanes::{exp, map_pairs, map_sum, max, sum_of};
 use super::matrix::{Into, Matrix, MatrixMut, multiply_here};
+use super::room::zeros;
 
 /// Queries of a block.
 const QUERIES: usize = 64;
@@ -33,8 +34,7 @@ pub struct Attended {
 pub fn forward(by_head: &[f32], segments: &[Vec<u32>], shape: HeadShape) -> Attended {
     let (len, head_dim, groups) = (shape.len, shape.head_dim, shape.groups);
     let queries = segments.len() * shape.kv_heads * groups * len;
-    let mut attended =
-        Attended { out: vec![0.0; queries * head_dim], log_sums: vec![0.0; queries] };
+    let mut attended = Attended { out: zeros(queries * head_dim), log_sums: zeros(queries) };
     let outputs = attended.out.par_chunks_mut(groups * len * head_dim);
     let tasks = outputs.zip(attended.log_sums.par_chunks_mut(groups * len)).enumerate();
     let tasks = tasks.zip(by_head.par_chunks(shape.chunk()));
@@ -64,7 +64,7 @@ pub fn backward(
     shape: HeadShape,
 ) -> Vec<f32> {
     let (len, head_dim, groups) = (shape.len, shape.head_dim, shape.groups);
-    let mut d_by_head = vec![0.0; by_head.len()];
+    let mut d_by_head = zeros(by_head.len());
     let tasks = d_by_head.par_chunks_mut(shape.chunk()).zip(by_head.par_chunks(shape.chunk()));
     tasks.enumerate().for_each(|(index, (d_chunk, chunk))| {
         let mut scratch = (vec![0.0; QUERIES * KEYS], vec![0.0; QUERIES * KEYS]);
@@ -254,15 +254,16 @@ fn scores_backward(
 ) {
     let width = p.len() / log_sums.len();
     let rows = p.chunks_exact_mut(width).zip(d_s.chunks_exact_mut(width));
-    for (query, ((p, d_s), (log_sum, delta))) in rows.zip(log_sums.iter().zip(deltas)).enumerate() {
+    let of_rows = log_sums.iter().copied().zip(deltas.iter().copied());
+    for (query, ((p, d_s), (log_sum, delta))) in rows.zip(of_rows).enumerate() {
         let visible = width.min(seen + query + 1);
         let (p, p_unseen) = p.split_at_mut(visible);
         let (d_s, d_s_unseen) = d_s.split_at_mut(visible);
         p_unseen.fill(0.0);
         d_s_unseen.fill(0.0);
-        for (p, d_s) in p.iter_mut().zip(d_s) {
-            *p = exp(*p - log_sum);
-            *d_s = *p * (*d_s - delta) * scale;
-        }
+        map_pairs(p, d_s, |score, d_p| {
+            let p = exp(score - log_sum);
+            (p, p * (d_p - delta) * scale)
+        });
     }
 }

@@ -10,6 +10,7 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::rms_norm::{inverse_rms, row_backward, sum};
+use super::room::zeros;
 use crate::model::config::ModelConfig;
 use crate::ops::rotary::RotaryTable;
 
@@ -86,7 +87,7 @@ impl<'a> HeadNorm<'a> {
 
 /// `qkv` to `by_head`.
 pub fn forward(qkv: &[f32], norm: HeadNorm<'_>, shape: HeadShape) -> Vec<f32> {
-    let mut by_head = vec![0.0; qkv.len()];
+    let mut by_head = zeros(qkv.len());
     by_head.par_chunks_mut(shape.chunk()).enumerate().for_each(|(index, chunk)| {
         let (row, kv_head) = (index / shape.kv_heads, index % shape.kv_heads);
         let positions = &norm.positions[row * shape.len..][..shape.len];
@@ -109,7 +110,7 @@ pub fn backward(
     norm: HeadNorm<'_>,
     shape: HeadShape,
 ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
-    let mut d_qkv = vec![0.0; qkv.len()];
+    let mut d_qkv = zeros(qkv.len());
     let block = TOKENS * shape.qkv();
     let blocks = d_qkv.par_chunks_mut(block).zip(qkv.par_chunks(block)).enumerate();
     let partial = blocks.map(|(block, (d_qkv, qkv))| {
@@ -129,7 +130,7 @@ pub fn backward(
 /// `[rows, kv_heads, groups, len, head_dim]`, each head's outputs side by side, to
 /// `[tokens, heads * head_dim]`, each token's.
 pub fn to_tokens(by_head: &[f32], shape: HeadShape) -> Vec<f32> {
-    let mut out = vec![0.0; by_head.len()];
+    let mut out = zeros(by_head.len());
     let heads = shape.kv_heads * shape.groups;
     out.par_chunks_mut(TOKENS * shape.queries()).enumerate().for_each(|(block, out)| {
         for (token, out) in (block * TOKENS..).zip(out.chunks_exact_mut(shape.queries())) {
@@ -145,7 +146,7 @@ pub fn to_tokens(by_head: &[f32], shape: HeadShape) -> Vec<f32> {
 
 /// The inverse of [`to_tokens`].
 pub fn to_heads(by_token: &[f32], shape: HeadShape) -> Vec<f32> {
-    let mut out = vec![0.0; by_token.len()];
+    let mut out = zeros(by_token.len());
     let heads = shape.kv_heads * shape.groups;
     out.par_chunks_mut(shape.len * shape.head_dim).enumerate().for_each(|(index, out)| {
         let (row, head) = (index / heads, index % heads);

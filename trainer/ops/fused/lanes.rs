@@ -51,6 +51,23 @@ pub fn map_sum(x: &mut [f32], f: impl Fn(f32) -> f32) -> f32 {
     total(lanes)
 }
 
+/// `f` of each pair, in its place. Both slices are of the same length.
+#[inline(always)]
+pub fn map_pairs(a: &mut [f32], b: &mut [f32], f: impl Fn(f32, f32) -> (f32, f32)) {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks_mut::<LANES>(), b.as_chunks_mut::<LANES>());
+    for (a, b) in a.iter_mut().zip(b) {
+        // Values of their own: the compiler need not fear that the slices overlap.
+        let (mut of_a, mut of_b) = (*a, *b);
+        for i in 0..LANES {
+            (of_a[i], of_b[i]) = f(of_a[i], of_b[i]);
+        }
+        (*a, *b) = (of_a, of_b);
+    }
+    for (a, b) in a_rest.iter_mut().zip(b_rest) {
+        (*a, *b) = f(*a, *b);
+    }
+}
+
 #[inline(always)]
 pub fn max(x: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
@@ -118,6 +135,9 @@ mod tests {
             let mut x: Vec<f32> = x.into_iter().map(f32::from).collect();
             let sum: f32 = x.iter().sum();
             prop_assert_eq!(sum_of(&x, &x, |a, b| 2.0 * a - b), sum);
+            let (mut a, mut b) = (x.clone(), x.clone());
+            map_pairs(&mut a, &mut b, |a, b| (a + b, a - 1.0));
+            prop_assert!(a.iter().zip(&b).zip(&x).all(|((a, b), x)| *a == 2.0 * x && *b == x - 1.0));
             prop_assert_eq!(max(&x), x.iter().copied().fold(f32::MIN, f32::max));
             prop_assert_eq!(map_sum(&mut x, |x| 3.0 * x), 3.0 * sum);
             prop_assert_eq!(x.iter().sum::<f32>(), 3.0 * sum);

@@ -2,6 +2,8 @@
 
 use gemm::Parallelism;
 
+use super::room::zeros;
+
 /// `[rows, cols]` in a slice: element (r, c) is at `r * row_stride + c * col_stride`.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a> {
@@ -81,7 +83,7 @@ pub fn multiply_here(out: MatrixMut<'_>, into: Into, scale: f32, a: Matrix<'_>, 
 
 /// `x` `[.., in]` by the transpose of `weight` `[out, in]`: row-major `[.., out]`.
 pub fn linear(x: Matrix<'_>, weight: Matrix<'_>) -> Vec<f32> {
-    let mut out = vec![0.0; x.rows * weight.rows];
+    let mut out = zeros(x.rows * weight.rows);
     let cols = weight.rows;
     multiply(MatrixMut::new(&mut out, cols), Into::Overwrite, 1.0, x, weight.transposed());
     out

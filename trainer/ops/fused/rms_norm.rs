@@ -5,13 +5,14 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::lanes::sum_of;
+use super::room::zeros;
 
 /// Rows of a task, and of one partial sum of the weight's gradient.
 const ROWS: usize = 64;
 
 /// Over rows of `weight.len()` values.
 pub fn forward(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
-    let mut y = vec![0.0; x.len()];
+    let mut y = zeros(x.len());
     let block = ROWS * weight.len();
     y.par_chunks_mut(block).zip(x.par_chunks(block)).for_each(|(y, x)| rows(y, x, weight, eps));
     y

@@ -4,13 +4,14 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::lanes::{LANES, exp};
+use super::room::zeros;
 
 /// Tokens of a task.
 const TOKENS: usize = 16;
 
 /// `gate_up` `[tokens, 2 * intermediate]`, in each row first the gate: `[tokens, intermediate]`.
 pub fn forward(gate_up: &[f32], intermediate: usize) -> Vec<f32> {
-    let mut out = vec![0.0; gate_up.len() / 2];
+    let mut out = zeros(gate_up.len() / 2);
     let block = TOKENS * intermediate;
     let blocks = out.par_chunks_mut(block).zip(gate_up.par_chunks(2 * block));
     blocks.for_each(|(out, gate_up)| rows(out, gate_up, intermediate));
