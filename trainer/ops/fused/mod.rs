@@ -10,7 +10,7 @@ pub mod head_norm;
 pub(crate) mod lanes;
 pub mod matrix;
 pub mod rms_norm;
-pub mod room;
+pub(crate) mod room;
 pub mod swiglu;
 pub mod token_logprob;
 
